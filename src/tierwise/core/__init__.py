@@ -1,0 +1,1 @@
+"""What every layer speaks: requests and answers, tensors and runtimes, errors, clocks, the trace."""
