@@ -1,0 +1,23 @@
+"""What the machine has. A test that needs more is skipped by name; in CI a missing component is a failure."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+
+import pytest
+
+
+def need(*, program: str | None = None, package: str | None = None) -> None:
+    """Skips the calling test (fails it where ``CI`` is set) unless the program or package is installed."""
+    if program is not None and shutil.which(program) is None:
+        _missing(f"{program} is not installed")
+    if package is not None and importlib.util.find_spec(package) is None:
+        _missing(f"the Python package {package} is not installed")
+
+
+def _missing(reason: str) -> None:
+    if os.environ.get("CI"):
+        pytest.fail(f"missing in CI: {reason}", pytrace=False)
+    pytest.skip(reason)
