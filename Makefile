@@ -45,6 +45,8 @@ clean:  ## Remove what these commands made
 # torch is installed first, so that its source is this one and no other package decides it.
 $(VENV)/.installed: pyproject.toml
 	@echo "Installing into $(VENV): a few minutes the first time, nothing later."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; choose one with PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || scripts/system-packages.sh python3-venv
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP_INSTALL) --upgrade pip
 	@$(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==2.13.0

@@ -4,17 +4,18 @@
 # is missing and succeeds: the demo then uses an embedded broker, and each test that needs more names what it skips.
 set -eu
 
-program_of() {
+is_there() {
+    # /usr/sbin is not on every user's PATH, and mosquitto lives there.
     case "$1" in
-    mosquitto-clients) echo mosquitto_sub ;;
-    *) echo "$1" ;;
+    python3-venv) python3 -c 'import ensurepip' 2>/dev/null ;;
+    mosquitto-clients) command -v mosquitto_sub >/dev/null 2>&1 ;;
+    *) PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 ;;
     esac
 }
 
 missing=""
 for package in "$@"; do
-    # /usr/sbin is not on every user's PATH, and mosquitto lives there.
-    PATH="$PATH:/usr/sbin:/sbin" command -v "$(program_of "$package")" >/dev/null 2>&1 || missing="$missing $package"
+    is_there "$package" || missing="$missing $package"
 done
 [ -n "$missing" ] || exit 0
 
