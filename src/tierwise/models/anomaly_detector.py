@@ -32,7 +32,10 @@ class AnomalyDetector(nn.Sequential):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Band energies float32 [batch, 32] to probabilities float32 [batch, 1]."""
-        return super().forward(features)
+        values = features
+        for layer in self:
+            values = layer(values)
+        return values
 
 
 def build() -> nn.Module:

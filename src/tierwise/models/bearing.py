@@ -119,7 +119,8 @@ def band_energies(signals: NDArray[np.floating]) -> NDArray[np.float32]:
     energies = power.reshape(len(signals), BANDS, -1).sum(axis=2)
     total = energies.sum(axis=1, keepdims=True)
     share = energies / np.where(total > 0, total, 1)
-    return np.log10(np.maximum(share * BANDS, 1e-6)).astype(np.float32)
+    features: NDArray[np.float32] = np.log10(np.maximum(share * BANDS, 1e-6)).astype(np.float32)
+    return features
 
 
 def labelled_recordings(count: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

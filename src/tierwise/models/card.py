@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from tierwise.core.errors import ModelError, ModelFileError, ModelIntegrityError
+from tierwise.core.errors import InferenceError, ModelError, ModelFileError, ModelIntegrityError
 from tierwise.core.tensors import Signature  # noqa: TC001  msgspec resolves the annotation when it decodes
 from tierwise.models.yaml import dump_yaml, load_yaml
 
@@ -108,33 +108,34 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
 
         A model with a threshold yields one value a sample: a number, or for a batch a list of numbers (or of
         one-element lists). Any other model with labels yields one score a class: a list, or for a batch a list of
-        lists; the first of equal largest scores wins. Raises ``ModelError`` for any other form.
+        lists; the first of equal largest scores wins. Raises ``InferenceError`` for anything else, NaN among it.
         """
-        values = prediction if isinstance(prediction, (int, float, str, list)) else prediction.tolist()
+        values = prediction if isinstance(prediction, int | float | str | list) else prediction.tolist()
         try:
-            if self.threshold is not None:
-                return self._thresholded(values, self.threshold)
-            return self._largest(values) if self.labels else None
+            if (threshold := self.threshold) is not None:
+                if isinstance(values, list):
+                    return [self._above(value, threshold) for value in values]
+                return self._above(values, threshold)
+            if not self.labels:
+                return None
+            if isinstance(values, list) and (not values or isinstance(values[0], list)):
+                return [self._largest(scores) for scores in values]
+            return self._largest(values)
         except (TypeError, ValueError) as error:
-            raise ModelError(f"model {self.name}: not a prediction of this model: {prediction!r:.200}") from error
+            raise InferenceError(f"model {self.name}: cannot label {prediction!r:.200}: {error}") from error
 
-    def _thresholded(self, value: Any, threshold: float) -> str | list[str]:
+    def _above(self, value: Prediction, threshold: float) -> str:
         if isinstance(value, list):
-            rows = (row[0] if isinstance(row, list) and len(row) == 1 else row for row in value)
-            return [self._above(row, threshold) for row in rows]
-        return self._above(value, threshold)
-
-    def _above(self, value: float, threshold: float) -> str:
+            [value] = value
+        if not isinstance(value, float | int) or value != value:  # noqa: PLR0124  NaN is what differs from itself
+            raise ValueError("it must be a number")
         return (self.labels or ("negative", "positive"))[value >= threshold]
 
-    def _largest(self, scores: Any) -> str | list[str]:
-        if scores and isinstance(scores[0], list):
-            return [self._of_row(row) for row in scores]
-        return self._of_row(scores) if scores else []
-
-    def _of_row(self, scores: list[float]) -> str:
-        if len(scores) != len(self.labels):
-            raise ValueError
+    def _largest(self, scores: Prediction) -> str:
+        if not isinstance(scores, list) or len(scores) != len(self.labels):
+            raise ValueError(f"it must be {len(self.labels)} scores")
+        if any(score != score for score in scores):  # noqa: PLR0124  NaN is what differs from itself
+            raise ValueError("it must be numbers")
         return self.labels[scores.index(max(scores))]
 
 

@@ -84,6 +84,7 @@ _RECIPES = (
         ),
         dataset=_bearing,
         epochs=30,
+        batch_size=128,
         int8_error_bound=0.1,
     ),
     Recipe(
@@ -102,7 +103,7 @@ _RECIPES = (
         ),
         dataset=_digits,
         epochs=30,
-        int8_error_bound=0.2,
+        int8_error_bound=0.1,
     ),
 )
 

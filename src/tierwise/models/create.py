@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import shutil
 import tempfile
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tierwise.core.runtime import Runtime
+    from tierwise.core.tensors import Signature
 
     Load = Callable[[Path], Runtime]
     OnStep = Callable[[str], None]
@@ -79,7 +81,7 @@ def _create(recipe: Recipe, folder: Path, load: Load, say: OnStep) -> ModelCard:
     features, labels = data.held_out
     say(f"{recipe.name}: training on {len(data.training[0])} samples")
     module: Any = train(
-        _builder(recipe.architecture),
+        pkgutil.resolve_name(recipe.architecture),
         *data.training,
         seed=seed,
         epochs=recipe.epochs,
@@ -133,7 +135,7 @@ def _artifact(file: Path, metrics: dict[str, float], recipe: Recipe) -> Artifact
 
 
 def _card(
-    recipe: Recipe, data: Dataset, signature: Any, metrics: dict[str, float], artifacts: list[Artifact]
+    recipe: Recipe, data: Dataset, signature: Signature, metrics: dict[str, float], artifacts: list[Artifact]
 ) -> ModelCard:
     return ModelCard(
         name=recipe.name,
@@ -156,11 +158,6 @@ def _card(
 def _rounded(metrics: dict[str, float]) -> dict[str, float]:
     """Four significant digits: more would be noise of the held-out sample."""
     return {name: float(f"{value:.4g}") for name, value in metrics.items()}
-
-
-def _builder(entry_point: str) -> Any:
-    module, _, function = entry_point.partition(":")
-    return getattr(importlib.import_module(module), function)
 
 
 def _require_training() -> None:

@@ -41,7 +41,10 @@ class Digits(nn.Sequential):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Grey values 0 (paper) to 1 (ink), float32 [batch, 8, 8, 1], to probabilities float32 [batch, 10]."""
-        return super().forward(image.permute(0, 3, 1, 2))
+        values = image.permute(0, 3, 1, 2)
+        for layer in self:
+            values = layer(values)
+        return values
 
 
 def build() -> nn.Module:

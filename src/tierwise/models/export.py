@@ -8,7 +8,7 @@ import msgspec
 import safetensors.torch
 import torch
 
-from tierwise.models.layers import from_torch
+from tierwise.models.from_torch import from_torch
 from tierwise.models.onnx import to_onnx
 from tierwise.models.tflite import to_int8, to_tflite
 
@@ -53,10 +53,21 @@ def write_artifacts(
     yield f"{name}.pt"
     # Not save_file: that makes files which only their owner may read, and a container runs as somebody else.
     weights = safetensors.torch.save(module.state_dict(), {"architecture": name, "version": version})
-    (folder / f"{name}.safetensors").write_bytes(weights)
+    (folder / f"{name}.safetensors").write_bytes(_ordered(weights))
     yield f"{name}.safetensors"
     _write_exported(module, signature, calibration, folder / f"{name}.pt2")
     yield f"{name}.pt2"
+
+
+def _ordered(safetensors_file: bytes) -> bytes:
+    """The same file with the keys of its header in order: the library writes its metadata in random order.
+
+    A file is the header's size (8 bytes, little-endian), the header as JSON padded with spaces, and the tensors.
+    """
+    size = int.from_bytes(safetensors_file[:8], "little")
+    header = msgspec.json.encode(msgspec.json.decode(safetensors_file[8 : 8 + size]), order="sorted")
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + safetensors_file[8 + size :]
 
 
 def _write_exported(module: nn.Module, signature: Signature, samples: NDArray[np.float32], path: Path) -> None:

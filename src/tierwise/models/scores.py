@@ -14,7 +14,8 @@ def classes_of(outputs: NDArray[np.floating], threshold: float | None) -> NDArra
     """Class index of each row of outputs [n, k]: at or above the threshold, or the largest."""
     if threshold is not None:
         return (outputs[:, 0] >= threshold).astype(np.int64)
-    return outputs.argmax(axis=1)
+    largest: NDArray[np.int64] = outputs.argmax(axis=1)
+    return largest
 
 
 def scores(outputs: NDArray[np.floating], labels: NDArray[np.int64], threshold: float | None) -> dict[str, float]:

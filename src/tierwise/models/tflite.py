@@ -18,21 +18,13 @@ from tierwise.models.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, Net
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_OPERATOR_VERSIONS = {
-    schema.BuiltinOperator.CONV_2D: 1,
-    schema.BuiltinOperator.FULLY_CONNECTED: 1,
-    schema.BuiltinOperator.MAX_POOL_2D: 1,
-    schema.BuiltinOperator.RESHAPE: 1,
-    schema.BuiltinOperator.LOGISTIC: 1,
-    schema.BuiltinOperator.SOFTMAX: 1,
-}
 SIGNATURE_KEY = "serving_default"
 
 
 def to_tflite(network: Network) -> bytes:
     """The float32 ``.tflite`` of a network."""
     writer = _Writer()
-    sample: Shape = tuple(size for size in network.input.sample_shape if size is not None)
+    sample = network.sample_shape
     first = current = writer.tensor(network.input.name, sample)
     for layer in network.layers:
         sample = output_shape(layer, sample)
@@ -59,7 +51,7 @@ def to_int8(tflite: bytes, calibration: NDArray[np.float32]) -> bytes:
         quantize = quantizer.Quantizer(bytearray(tflite), recipe.static_wi8_ai8())
         ranges = quantize.calibrate({SIGNATURE_KEY: [{name: calibration}]}, num_threads=1)
         quantized = quantize.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
-    return bytes(quantized.quantized_model)
+    return _pack(schema.ModelT.InitFromPackedBuf(bytes(quantized.quantized_model), 0))
 
 
 class _Writer:
@@ -67,8 +59,8 @@ class _Writer:
 
     def __init__(self) -> None:
         self.buffers = [schema.BufferT()]  # buffer 0 is empty by convention: a tensor that is computed
-        self.tensors: list[Any] = []
-        self.operators: list[Any] = []
+        self.tensors: list[schema.TensorT] = []
+        self.operators: list[schema.OperatorT] = []
         self.codes: list[int] = []
 
     def tensor(self, name: str, sample: Shape) -> int:
@@ -140,7 +132,7 @@ class _Writer:
         self.tensors.append(tensor)
         return len(self.tensors) - 1
 
-    def _operator(self, code: int, inputs: list[int], result: int, kind: int, options: Any) -> None:
+    def _operator(self, code: int, inputs: list[int], result: int, kind: int, options: object) -> None:
         if code not in self.codes:
             self.codes.append(code)
         operator = schema.OperatorT()
@@ -155,14 +147,14 @@ def _activation(layer: Dense | Conv2d) -> int:
     return int(kinds.RELU if layer.relu else kinds.NONE)
 
 
-def _operator_code(code: int) -> Any:
+def _operator_code(code: int) -> schema.OperatorCodeT:
     operator_code = schema.OperatorCodeT()
     operator_code.builtinCode = operator_code.deprecatedBuiltinCode = code
-    operator_code.version = _OPERATOR_VERSIONS[code]
+    operator_code.version = 1
     return operator_code
 
 
-def _signature(network: Network, first: int, last: int) -> Any:
+def _signature(network: Network, first: int, last: int) -> schema.SignatureDefT:
     signature = schema.SignatureDefT()
     signature.signatureKey = SIGNATURE_KEY
     signature.subgraphIndex = 0
@@ -177,7 +169,31 @@ def _signature(network: Network, first: int, last: int) -> Any:
     return signature
 
 
-def _pack(model: Any) -> bytes:
+class _Buffer(schema.BufferT):  # type: ignore[misc]  # the schema ships no types
+    """Constant data that starts at a multiple of 16 bytes of the file.
+
+    The schema asks for it (``force_align: 16``) and microcontrollers read the weights in place, but neither the
+    generated Python code nor the quantizer does it.
+    """
+
+    def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802  overrides generated code
+        if self.data is None or not len(self.data):
+            return int(super().Pack(builder))
+        data = bytes(self.data)
+        builder.StartVector(1, len(data), 16)
+        start = builder.head - len(data)
+        builder.Bytes[start : builder.head] = data
+        builder.head = start
+        vector = builder.EndVector()
+        schema.BufferStart(builder)
+        schema.BufferAddData(builder, vector)
+        return int(schema.BufferEnd(builder))
+
+
+def _pack(model: schema.ModelT) -> bytes:
+    for index, buffer in enumerate(model.buffers):
+        model.buffers[index] = _Buffer()
+        model.buffers[index].data = buffer.data
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())

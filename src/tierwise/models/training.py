@@ -50,11 +50,11 @@ def train(
     inputs, targets = torch.from_numpy(features), torch.from_numpy(labels)
     with reproducible(seed):
         module = build()
-        optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate, weight_decay=1e-5)
+        optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate, weight_decay=1e-4)
         steps = epochs * -(-len(inputs) // batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for _ in range(epochs):
-            for batch in torch.randperm(len(inputs)).split(batch_size):
+            for batch in torch.split(torch.randperm(len(inputs)), batch_size):
                 optimizer.zero_grad()
                 _loss(module(inputs[batch]), targets[batch]).backward()  # type: ignore[no-untyped-call]  # torch's own
                 optimizer.step()

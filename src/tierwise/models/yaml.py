@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from ruamel.yaml import YAML
@@ -49,7 +49,7 @@ def load_yaml(path: Path, type_: type[T]) -> T:
         raise ModelFileError(f"{path}:{_line_of(text, steps)}: {dotted + ': ' if dotted else ''}{what}") from error
 
 
-def dump_yaml(content: Any, path: Path) -> None:
+def dump_yaml(content: object, path: Path) -> None:
     """Writes plain dicts, lists and scalars as YAML, replacing the file atomically.
 
     Raises ``ModelFileError`` when it cannot be written.
@@ -101,7 +101,7 @@ def _line_of(text: str, steps: list[str | int]) -> int:
     return line + 1
 
 
-def _styled(content: Any) -> Any:
+def _styled(content: object) -> object:
     """Short lists of scalars on one line, everything else as blocks."""
     if isinstance(content, dict):
         return CommentedMap((key, _styled(value)) for key, value in content.items())
