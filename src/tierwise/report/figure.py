@@ -25,7 +25,7 @@ OTHER_COLOUR = "#7e22ce"
 _PART_COLOURS = {"queue": "#8b95a7", "inference": "", "network": "#c3cad6", "configured": "#ffffff"}
 _INK, _SOFT, _GRID = "#14181f", "#566072", "#e3e7ee"
 _STYLE: Any = {  # matplotlib types the keys as literals
-   
+
     "font.size": 11, "text.color": _INK, "axes.labelcolor": _SOFT, "xtick.color": _SOFT, "ytick.color": _SOFT,
     "axes.edgecolor": _GRID, "grid.color": _GRID, "axes.axisbelow": True,
     "hatch.color": "#8b95a7", "hatch.linewidth": 1.2,
