@@ -158,14 +158,7 @@ async def child_process(
     when the block ends, and on Linux also when this process is killed. Raises ``DependencyError`` where there is no
     such program.
     """
-    command = [str(argument) for argument in arguments]
-    program = shutil.which(command[0])
-    if program is None:
-        raise DependencyError(f"{command[0]} is not installed, or not on PATH")
-    if sys.platform == "linux":
-        # -S and -I: the few lines need nothing but the standard library, and start fast.
-        absolute = str(Path(program).absolute())
-        command = [sys.executable, "-I", "-S", "-c", _TIED_TO_PARENT, str(os.getpid()), absolute, *command]
+    command = _command(arguments)
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,
@@ -175,11 +168,23 @@ async def child_process(
         cwd=cwd,
         start_new_session=True,
     )
-    child = Child(process, name or Path(program).name, on_line)
+    child = Child(process, name or Path(arguments[0]).name, on_line)
     try:
         yield child
     finally:
         await child.stop(grace_s=grace_s)
+
+
+def _command(arguments: Sequence[str | Path]) -> list[str]:
+    command = [str(argument) for argument in arguments]
+    program = shutil.which(command[0])
+    if program is None:
+        raise DependencyError(f"{command[0]} is not installed, or not on PATH")
+    if sys.platform != "linux":
+        return command
+    absolute = str(Path(program).absolute())
+    # -S and -I: the few lines need nothing but the standard library, and start fast.
+    return [sys.executable, "-I", "-S", "-c", _TIED_TO_PARENT, str(os.getpid()), absolute, *command]
 
 
 def free_port(host: str = "127.0.0.1") -> int:
