@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.serving.fakes import FunctionRuntime, row_sums, served
+from tests.waiting import until
 from tierwise.core.clocks import monotonic_ns
 from tierwise.core.errors import (
     DeadlineExceededError,
@@ -110,8 +111,7 @@ async def test_a_slow_model_runs_in_a_thread_and_the_loop_goes_on() -> None:
 
     data_plane = plane(served(wait), inline=False)
     answering = asyncio.create_task(data_plane.ask(request(), meter()))
-    while not threads:  # the loop turns while the model is stuck
-        await asyncio.sleep(0)
+    await until(lambda: bool(threads))  # the loop turns while the model is stuck
     assert data_plane.pending == 1
     may_finish.set()
     answer = await answering

@@ -13,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.serving.fakes import served
+from tests.waiting import until
 from tierwise.core.errors import ConfigurationError
 from tierwise.serving.service import Service
 from tierwise.serving.settings import (
@@ -42,9 +43,11 @@ async def running(
         limits=LimitSettings(queue_size=queue_size, max_payload_bytes=2000),
         delay=DelaySettings(latency_ms=latency_ms),
     )
-    async with Service(settings, model or served()) as service:
-        async with httpx.AsyncClient(base_url=f"http://{service.http_endpoint}") as client:
-            yield service, client
+    async with (
+        Service(settings, model or served()) as service,
+        httpx.AsyncClient(base_url=f"http://{service.http_endpoint}") as client,
+    ):
+        yield service, client
 
 
 @pytest.mark.parametrize("field", ["input", "features", "inputs"])
@@ -127,8 +130,7 @@ async def test_a_body_without_length_is_limited_too() -> None:
 async def test_a_full_queue_is_503_with_retry_after_and_health_still_answers() -> None:
     async with running(latency_ms=200, queue_size=1) as (service, client):
         first = asyncio.create_task(client.post("/predict", json={"input": [1, 2, 3, 4]}))
-        while not service.plane.pending:
-            await asyncio.sleep(0)
+        await until(lambda: service.plane.pending == 1)
         refused = await client.post("/predict", json={"input": [1, 2, 3, 4]})
         healthy = await client.get("/health")
         assert refused.status_code == 503
@@ -140,7 +142,7 @@ async def test_a_full_queue_is_503_with_retry_after_and_health_still_answers() -
 
 async def test_a_simulated_cloud_tells_its_delay() -> None:
     async with running(latency_ms=10) as (_, client):
-        body = (await client.post("/predict", json={"input": [1, 2, 3, 4]})).json()
+        body: dict[str, float] = (await client.post("/predict", json={"input": [1, 2, 3, 4]})).json()
     assert body["cloud_latency_ms"] == 20.0
     assert body["total_latency_ms"] >= 20.0 + body["inference_time_ms"]
 
@@ -173,8 +175,8 @@ async def test_health_tells_what_is_served_and_503_while_draining() -> None:
 
 async def test_metrics_count_requests_by_outcome() -> None:
     async with running() as (_, client):
-        for body in ({"input": [1, 2, 3, 4]}, {"input": [1, 2, 3, 4]}, {"input": []}):
-            await client.post("/predict", json=body)
+        for values in ([1, 2, 3, 4], [1, 2, 3, 4], []):
+            await client.post("/predict", json={"input": values})
         response = await client.get("/metrics")
         as_json = (await client.get("/metrics", headers={"accept": "application/json"})).json()
     assert response.headers["content-type"].startswith("text/plain")
@@ -199,7 +201,6 @@ async def test_a_taken_port_is_one_clear_error() -> None:
 async def test_stopping_answers_what_is_under_way() -> None:
     async with running(latency_ms=50) as (service, client):
         asked = asyncio.create_task(client.post("/predict", json={"input": [1, 2, 3, 4]}))
-        while not service.plane.pending:
-            await asyncio.sleep(0)
+        await until(lambda: service.plane.pending == 1)
         assert await service.plane.drain(5) == 0
         assert json.loads((await asked).content)["prediction"] == 10.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from hypothesis import given
@@ -14,6 +14,13 @@ from tierwise.serving.cpu import CpuFrequency
 from tierwise.serving.histogram import Histogram
 from tierwise.serving.metrics import ServiceMetrics
 from tierwise.serving.stats import Stats
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from tierwise.serving.metrics import Figures
 
 LABELS = {"model": "m", "version": "1", "tier": "edge", "transport": "mqtt"}
 
@@ -61,7 +68,7 @@ def test_a_value_on_a_bound_belongs_to_that_bucket() -> None:
 
 
 @given(hnp.arrays(np.float64, st.integers(0, 50), elements=st.floats(0, 100)))
-def test_buckets_count_what_is_not_above_them(values: np.ndarray) -> None:
+def test_buckets_count_what_is_not_above_them(values: NDArray[np.float64]) -> None:
     histogram = Histogram((0.5, 1.0, 10.0))
     histogram.extend(values)
     expected = [("0.5", 0.5), ("1.0", 1.0), ("10.0", 10.0), ("+Inf", np.inf)]
@@ -69,7 +76,7 @@ def test_buckets_count_what_is_not_above_them(values: np.ndarray) -> None:
 
 
 def test_a_thousand_observations_are_counted_without_being_asked() -> None:
-    heard = []
+    heard: list[Figures] = []
     metrics = ServiceMetrics("edge", heard.append)
     meter = metrics.meter("m", "1", "mqtt")
     for _ in range(1024):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tierwise.core.errors import ConfigurationError
 from tierwise.serving.settings import Endpoint, build, fields, parse_endpoint
 
-MODEL = {("model", "path"): Path("model.onnx")}
+MODEL: dict[tuple[str, ...], Any] = {("model", "path"): Path("model.onnx")}
 
 
 @pytest.mark.parametrize(
