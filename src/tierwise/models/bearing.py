@@ -33,8 +33,9 @@ SAMPLE_RATE_HZ = 12_000
 WINDOW = 2048
 """Samples in a recording: 171 ms, five turns of the shaft at 1800 rpm."""
 BANDS = 32
+SPEED_HZ = (24.0, 36.0)
+"""Turns of the shaft a second: 1440 to 2160 rpm."""
 
-_SPEED_HZ = (24.0, 36.0)
 _RESONANCE_HZ = (2600.0, 3800.0)
 _DAMPING = (0.03, 0.08)
 _SLIP = (0.01, 0.02)
@@ -101,11 +102,18 @@ SKF_6205 = BearingGeometry(balls=9, ball_diameter_mm=7.94, pitch_diameter_mm=39.
 
 
 def recordings(
-    conditions: NDArray[np.int64], rng: Generator, geometry: BearingGeometry = SKF_6205
+    conditions: NDArray[np.int64],
+    rng: Generator,
+    *,
+    geometry: BearingGeometry = SKF_6205,
+    speed_hz: tuple[float, float] = SPEED_HZ,
 ) -> NDArray[np.float32]:
-    """One recording for each condition: float32 [n, WINDOW], acceleration in arbitrary units at ``SAMPLE_RATE_HZ``."""
+    """One recording for each condition: float32 [n, WINDOW], acceleration in arbitrary units at ``SAMPLE_RATE_HZ``.
+
+    The shaft speed of each is drawn uniformly from ``speed_hz``, in turns a second.
+    """
     parts = np.split(conditions, range(_CHUNK, len(conditions), _CHUNK))
-    return np.concatenate([_simulate(part, rng, geometry) for part in parts])
+    return np.concatenate([_simulate(part, rng.uniform(*speed_hz, len(part)), rng, geometry) for part in parts])
 
 
 def band_energies(signals: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -135,9 +143,10 @@ def labelled_recordings(count: int, seed: int) -> tuple[NDArray[np.float32], NDA
     return band_energies(recordings(conditions, rng)), (conditions != Condition.NORMAL).astype(np.int64)
 
 
-def _simulate(conditions: NDArray[np.int64], rng: Generator, geometry: BearingGeometry) -> NDArray[np.float32]:
+def _simulate(
+    conditions: NDArray[np.int64], shaft_hz: NDArray[np.float64], rng: Generator, geometry: BearingGeometry
+) -> NDArray[np.float32]:
     count = len(conditions)
-    shaft_hz = rng.uniform(*_SPEED_HZ, count)
     normal = conditions == Condition.NORMAL
 
     noise = _unit_power(_broadband(rng, count))
@@ -161,7 +170,7 @@ def _strikes(
     passing = np.array([0.0, 0.0, 1.0, geometry.ftf_hz(1.0)])  # turns through the load zone a turn of the shaft
     strike_hz = orders[conditions] * shaft_hz
 
-    most = int(orders.max() * _SPEED_HZ[1] * seconds * 1.2) + 2
+    most = int(strike_hz.max() * seconds * 1.2) + 2  # strikes in a recording, with room for slip
     slip = rng.uniform(*_SLIP, (count, 1))
     gaps = 1 + slip * rng.normal(size=(count, most))
     turns = np.cumsum(gaps, axis=1) - rng.random((count, 1))

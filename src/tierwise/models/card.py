@@ -7,6 +7,7 @@ its SHA-256, so that a file can be checked before a runtime parses it.
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -127,14 +128,14 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     def _above(self, value: Prediction, threshold: float) -> str:
         if isinstance(value, list):
             [value] = value
-        if not isinstance(value, float | int) or value != value:  # noqa: PLR0124  NaN is what differs from itself
+        if not isinstance(value, float | int) or math.isnan(value):
             raise ValueError("it must be a number")
         return (self.labels or ("negative", "positive"))[value >= threshold]
 
     def _largest(self, scores: Prediction) -> str:
         if not isinstance(scores, list) or len(scores) != len(self.labels):
             raise ValueError(f"it must be {len(self.labels)} scores")
-        if any(score != score for score in scores):  # noqa: PLR0124  NaN is what differs from itself
+        if math.isnan(sum(scores)):  # one NaN makes the sum one; what is no number cannot be added
             raise ValueError("it must be numbers")
         return self.labels[scores.index(max(scores))]
 

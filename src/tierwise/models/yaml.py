@@ -22,6 +22,7 @@ MAX_BYTES = 1 << 20
 T = TypeVar("T")
 
 _PATH_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[\.\.\.\]")
+_UNKNOWN = re.compile(r"unknown field `(.*)`")
 
 
 def load_yaml(path: Path, type_: type[T]) -> T:
@@ -45,6 +46,7 @@ def load_yaml(path: Path, type_: type[T]) -> T:
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `")
         steps = [name or int(index) for name, index in _PATH_STEP.findall(where.rstrip("`")) if name or index]
+        steps += _UNKNOWN.findall(what)
         dotted = where.rstrip("`").removeprefix("$").removeprefix(".")
         raise ModelFileError(f"{path}:{_line_of(text, steps)}: {dotted + ': ' if dotted else ''}{what}") from error
 
