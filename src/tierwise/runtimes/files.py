@@ -33,7 +33,16 @@ def check_file(path: Path) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """The first sentence or so of a library's error, on one line: users need the cause, not a dump."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = " ".join(lines[0].split()) if lines else type(error).__name__
+    """What a library's error says, on one line: users need the cause, not a dump."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if not lines or isinstance(error, KeyError):  # a key alone tells nobody anything
+        return f"unexpected contents ({type(error).__name__})"
+    return shortened(lines[0])
+
+
+def shortened(text: str) -> str:
+    """``text`` on one line; of a long one the first sentence."""
+    told = " ".join(text.split())
+    if len(told) > _MAX_MESSAGE:
+        told = told.partition(". ")[0]
     return told if len(told) <= _MAX_MESSAGE else f"{told[:_MAX_MESSAGE]}…"
