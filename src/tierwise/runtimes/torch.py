@@ -103,7 +103,19 @@ def load(path: Path, *, threads: int, trust_pickle: bool) -> Runtime:
         module, signature = load_safetensors(path)
     else:
         module, signature = load_checkpoint(path, trust_pickle=trust_pickle)
-    if not signature.inputs or not signature.outputs:
-        raise ModelFileError(f"{path}: the model has no inputs or no outputs")
+    _check_signature(path, signature)
     runtime = TorchRuntime(module, signature, threads=threads)
     return SampleWise(runtime) if has_batch_of_one(signature) else runtime
+
+
+def _check_signature(path: Path, signature: Signature) -> None:
+    """A signature may come from the file, and then hold anything."""
+    if not signature.inputs or not signature.outputs:
+        raise ModelFileError(f"{path}: the model has no inputs or no outputs")
+    for spec in (*signature.inputs, *signature.outputs):
+        try:
+            is_numeric = np.dtype(spec.dtype).kind in "biuf"
+        except TypeError:
+            is_numeric = False
+        if not is_numeric or spec.scale is not None or any(size is not None and size < 0 for size in spec.shape):
+            raise ModelFileError(f"{path}: {spec} cannot be served by PyTorch here")
