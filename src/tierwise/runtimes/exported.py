@@ -223,5 +223,6 @@ def _signature(path: Path, program: torch.export.ExportedProgram, stated: str) -
 
 
 def _spec(name: str, value: torch.Tensor) -> TensorSpec:
-    sizes = tuple(size if isinstance(size, int) else None for size in value.shape)
+    dimensions: list[object] = list(value.shape)  # integers, or symbols where free
+    sizes = tuple(size if isinstance(size, int) else None for size in dimensions)
     return TensorSpec(name, sizes, str(value.dtype).removeprefix("torch."))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Features = NDArray[Any] | Mapping[str, NDArray[Any]]
 
 _SHOWN_NAMES = 8
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class InputAdapter:
@@ -169,16 +170,18 @@ def _converter(spec: TensorSpec, target: np.dtype[Any]) -> Callable[[NDArray[Any
     own_dtype = np.dtype(spec.dtype)
     quantized = is_quantized(spec)
     to_kind = _to_float if target.kind == "f" else _to_integer
-    isfinite = np.isfinite
+    float64, floats = np.dtype(np.float64), target.kind == "f"
+    # Accumulated in float32 at the least, so the limit is one of float32 also where the target is wider.
+    unquestionable = min(float(np.finfo(target).max), _FLOAT32_MAX) if floats else 0.0
 
     def convert(features: NDArray[Any]) -> NDArray[Any]:
         dtype = features.dtype
-        if dtype == target and target.kind == "f":
-            flat = features.ravel()
-            # The exact test at the price of a reduction: one byte a value, and the first zero byte is the bad value.
-            if isfinite(flat).tobytes().find(0) >= 0:
-                raise _not_finite(spec.name, features, target)
-            return flat
+        if floats and (dtype == target or dtype == float64):
+            flat = features if features.ndim == 1 else features.ravel()
+            # One dot product shows that every value is finite and fits the target; only else is a closer look needed.
+            if flat.dot(flat) < unquestionable:
+                return flat.astype(target, copy=False, order="C")
+            return _to_float(spec.name, features, target)
         if quantized and dtype == own_dtype:
             return features.ravel()
         if dtype.kind not in "iuf" and not dtype == own_dtype == np.bool_:

@@ -97,6 +97,7 @@ def load(path: Path, *, threads: int, trust_pickle: bool) -> Runtime:
     from it and ``trust_pickle`` is not set.
     """
     suffix = path.suffix.lower()
+    module: Callable[..., Any]
     if suffix == ".pt2":
         module, signature = load_exported(path, trust_pickle=trust_pickle)
     elif suffix == ".safetensors":
