@@ -109,7 +109,7 @@ def decode_request(payload: bytes, *, received_ns: int) -> DeviceRequest:
     try:
         form = _request_decoder.decode(payload)
     except (ValueError, RecursionError) as error:
-        raise _refusal(payload, error) from error
+        raise refusal(payload, error) from error
     check_device_id(form.device_id)
     request = Request(
         decode_features(form.features),
@@ -117,7 +117,7 @@ def decode_request(payload: bytes, *, received_ns: int) -> DeviceRequest:
         form.model,
         form.model_version,
         form.request_id,
-        _deadline_ns(form.deadline_ms, received_ns),
+        deadline_ns(form.deadline_ms, received_ns),
     )
     return DeviceRequest(form.device_id, form.timestamp_us, request)
 
@@ -141,7 +141,7 @@ def decode_raw_request(payload: bytes, properties: Iterable[tuple[str, str]], *,
         form.model,
         form.model_version,
         form.request_id,
-        _deadline_ns(form.deadline_ms, received_ns),
+        deadline_ns(form.deadline_ms, received_ns),
         form.traceparent,
     )
     return DeviceRequest(form.device_id, form.timestamp_us, request)
@@ -206,11 +206,7 @@ def encode_result(device_id: str, timestamp_us: int, answer: Answer) -> bytes:
     if answer.delay_ns is not None:
         message.cloud_latency_ms = answer.delay_ns / 1e6
         message.total_latency_ms = (answer.finished_ns - answer.received_ns + answer.delay_ns) / 1e6
-    payload = _encode(message)
-    # JSON has no NaN: the encoder writes null, which no client expects as a prediction.
-    if b"null" in payload and not (_is_finite(answer.prediction) and _is_finite(answer.outputs)):
-        raise InferenceError(f"model {answer.model} gave NaN or infinity for this input")
-    return payload
+    return ensure_finite(_encode(message), answer)
 
 
 def encode_error(
@@ -236,12 +232,23 @@ def decode_error(payload: bytes) -> ErrorMessage:
         raise TransportError(f"not an inference error: {error}") from error
 
 
-def _deadline_ns(deadline_ms: float | None, received_ns: int) -> int | None:
+def ensure_finite(payload: bytes, answer: Answer) -> bytes:
+    """``payload``, the encoded answer. Raises ``InferenceError`` where the model gave NaN or infinity.
+
+    JSON has neither: the encoder writes null, which no client expects as a prediction.
+    """
+    if b"null" in payload and not (_is_finite(answer.prediction) and _is_finite(answer.outputs)):
+        raise InferenceError(f"model {answer.model} gave NaN or infinity for this input")
+    return payload
+
+
+def deadline_ns(deadline_ms: float | None, received_ns: int) -> int | None:
+    """Instant of a deadline that counts from the arrival; ``None`` where there is none."""
     return None if deadline_ms is None else received_ns + int(deadline_ms * 1e6)
 
 
-def _refusal(payload: bytes, error: Exception) -> InvalidRequestError | InvalidInputError:
-    """Why ``payload`` is no request."""
+def refusal(payload: bytes, error: Exception) -> InvalidRequestError | InvalidInputError:
+    """The error that tells why ``payload`` could not be decoded as a request."""
     if isinstance(error, msgspec.ValidationError):
         return InvalidRequestError(f"not a request: {locate(error)}")
     if isinstance(error, RecursionError):

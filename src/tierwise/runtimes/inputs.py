@@ -171,6 +171,7 @@ def _converter(spec: TensorSpec, target: np.dtype[Any]) -> Callable[[NDArray[Any
     quantized = is_quantized(spec)
     to_kind = _to_float if target.kind == "f" else _to_integer
     float64, floats = np.dtype(np.float64), target.kind == "f"
+    vdot = np.vdot
     # Accumulated in float32 at the least, so the limit is one of float32 also where the target is wider.
     unquestionable = min(float(np.finfo(target).max), _FLOAT32_MAX) if floats else 0.0
 
@@ -178,8 +179,9 @@ def _converter(spec: TensorSpec, target: np.dtype[Any]) -> Callable[[NDArray[Any
         dtype = features.dtype
         if floats and (dtype == target or dtype == float64):
             flat = features if features.ndim == 1 else features.ravel()
-            # One dot product shows that every value is finite and fits the target; only else is a closer look needed.
-            if flat.dot(flat) < unquestionable:
+            # One product shows that every value is finite and fits the target; only else is a closer look needed.
+            # vdot and not dot, which warns when the sum overflows.
+            if vdot(flat, flat) < unquestionable:
                 return flat.astype(target, copy=False, order="C")
             return _to_float(spec.name, features, target)
         if quantized and dtype == own_dtype:
