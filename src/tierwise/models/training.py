@@ -50,7 +50,7 @@ def train(
     inputs, targets = torch.from_numpy(features), torch.from_numpy(labels)
     with reproducible(seed):
         module = build()
-        optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate, weight_decay=1e-4)
+        optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate, weight_decay=1e-3)
         steps = epochs * -(-len(inputs) // batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for _ in range(epochs):
