@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.components import need
+from tierwise.live.broker import private_broker
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from tierwise.live.broker import PrivateBroker
 
 TRAINING_PACKAGES = ("torch", "safetensors", "onnx", "onnxruntime", "ai_edge_litert", "ai_edge_quantizer", "sklearn")
 
@@ -24,6 +28,14 @@ def anomaly_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the model ``digits`` with its card, artifacts and samples."""
     return _created("digits", tmp_path_factory)
+
+
+@pytest.fixture
+async def broker() -> AsyncIterator[PrivateBroker]:
+    """A real mosquitto of its own for the test."""
+    need(program="mosquitto")
+    async with private_broker("mosquitto") as running:
+        yield running
 
 
 def _created(name: str, factory: pytest.TempPathFactory) -> Path:

@@ -273,10 +273,10 @@ class MqttConnection:
     async def _establish(self, wire: Wire, connack: ConnAckPacket) -> None:
         same_session = connack.session_present and self._ever_connected
         self._wire, self._codec = wire, wire.codec
-        window = min(connack.receive_max, self.settings.max_inflight)
-        self._outbox.attach(wire, window, connack.max_packet_size or _NO_LIMIT, same_session=same_session)
+        self._outbox.attach(wire, connack.max_packet_size or _NO_LIMIT, same_session=same_session)
         wire.keep_alive(self.settings.keep_alive_s if connack.server_keep_alive is None else connack.server_keep_alive)
         await self._subscriptions.restore(wire, same_session=same_session)
+        self._outbox.open(min(connack.receive_max, self.settings.max_inflight))
         self._ever_connected = True
         self._connected.set()
         _log.info("connected to %s (MQTT %s) as %s", self._where, self.protocol, self._client_id)

@@ -118,15 +118,19 @@ class Outbox:
             wire.send(data)
             _settle(topic, on_done, None)
 
-    def attach(self, wire: Wire, window: int, max_packet_size: int, *, same_session: bool) -> None:
-        """A connection is there: sends what waits. In a new session the broker knows nothing of earlier tries."""
-        self._wire, self._window, self._max_packet_size = wire, window, max_packet_size
+    def attach(self, wire: Wire, max_packet_size: int, *, same_session: bool) -> None:
+        """A connection is there, for QoS 0. In a new session the broker knows nothing of earlier tries."""
+        self._wire, self._window, self._max_packet_size = wire, 0, max_packet_size
         if not same_session:
             for message in self._waiting:
                 if not message.packet_id:
                     break
                 message.packet_id = 0
                 message.duplicate = False
+
+    def open(self, window: int) -> None:
+        """The subscriptions stand, so answers will find us: sends what waits, ``window`` messages at a time."""
+        self._window = window
         self.pump()
 
     def detach(self) -> None:
