@@ -119,7 +119,7 @@ def test_predict_reads_standard_input_and_prints_one_line_a_sample(anomaly_detec
         ("1,2\n3", "row 2 has 1 values, the first one 2"),
         ("a,b\nc,d", "row 2"),
         ("", "no samples"),
-        ("[1, 2", "not JSON"),
+        ("[1, 2", "truncated"),
         ('{"features": "x"}', "features"),
     ],
 )
