@@ -1,7 +1,8 @@
 """Between real numbers and the integers of a quantised tensor: real = scale · (q - zero_point).
 
-Rounds and saturates as TensorFlow Lite's own QUANTIZE does (``AffineQuantize`` in
-``tensorflow/lite/kernels/internal/reference/quantize.h``): float32 division, half away from zero, clamp.
+Rounds and saturates as TensorFlow Lite's reference QUANTIZE does (``AffineQuantize`` in
+``tensorflow/lite/kernels/internal/reference/quantize.h``), which is what a microcontroller runs: float32 division,
+half away from zero, clamp. (XNNPACK, to which LiteRT delegates, takes an exact half to the even neighbour instead.)
 """
 
 from __future__ import annotations
