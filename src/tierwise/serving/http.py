@@ -22,7 +22,9 @@ from tierwise.core.errors import (
     UnknownModelError,
 )
 from tierwise.messaging.predict_body import decode_predict, encode_predict
-from tierwise.serving.metrics import OK, TEXT_CONTENT_TYPE
+from tierwise.serving import traceparent
+from tierwise.serving.metrics import OK, OPENMETRICS_CONTENT_TYPE, TEXT_CONTENT_TYPE
+from tierwise.serving.tracing import traceparent_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from tierwise.serving.dataplane import DataPlane
     from tierwise.serving.health import Health
     from tierwise.serving.metrics import ServiceMetrics
+    from tierwise.serving.tracing import Tracer
 
 STATUS: dict[type[TierwiseError], int] = {
     InvalidRequestError: 400,
@@ -45,13 +48,17 @@ STATUS: dict[type[TierwiseError], int] = {
 """The one table from errors to HTTP; everything else is 500."""
 
 JSON = "application/json"
+OPENMETRICS = "application/openmetrics-text"
 
 
 class HttpApp:
     """ASGI application of one service."""
 
-    def __init__(self, plane: DataPlane, *, metrics: ServiceMetrics, health: Health, max_payload_bytes: int) -> None:
+    def __init__(
+        self, plane: DataPlane, *, metrics: ServiceMetrics, health: Health, tracer: Tracer, max_payload_bytes: int
+    ) -> None:
         self._plane = plane
+        self._tracer = tracer
         self._max_payload_bytes = max_payload_bytes
         self._meter = metrics.meter(plane.model.name, plane.model.version, "http")
         self._rest: ASGIApp = Starlette(
@@ -74,7 +81,10 @@ class HttpApp:
 
     async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
         received_ns = monotonic_ns()
+        trace = self._tracer.begin(traceparent_of(scope["headers"]))
+        extra: tuple[tuple[bytes, bytes], ...] = () if trace is None else ((_TRACEPARENT, trace.traceparent.encode()),)
         body = b""
+        answer = None
         try:
             body = await _read_body(scope, receive, self._max_payload_bytes)
             answer = await self._plane.ask(decode_predict(body, received_ns=received_ns), self._meter)
@@ -82,23 +92,23 @@ class HttpApp:
         except TierwiseError as error:
             code, status = error.code, STATUS.get(type(error), 500)
             payload = _error_body(str(error))
-            extra = (
-                (_RETRY_AFTER, str(round(error.retry_after_s)).encode()) if isinstance(error, OverloadedError) else None
-            )
+            if isinstance(error, OverloadedError):
+                extra += ((_RETRY_AFTER, str(round(error.retry_after_s)).encode()),)
         else:
-            code, status, extra = OK, 200, None
-        await _send(send, status, payload, extra)
+            code, status = OK, 200
+        await _send(send, status, payload, *extra)
         self._meter.finished(code, monotonic_ns() - received_ns, len(body), len(payload))
+        if trace is not None:
+            self._tracer.finish(trace, self._meter, code, received_ns, answer)
 
 
 _RETRY_AFTER = b"retry-after"
+_TRACEPARENT = traceparent.HEADER.encode()
 _CONTENT_TYPE = (b"content-type", JSON.encode())
 
 
-async def _send(send: Send, status: int, body: bytes, extra: tuple[bytes, bytes] | None = None) -> None:
-    headers = [_CONTENT_TYPE, (b"content-length", b"%d" % len(body))]
-    if extra is not None:
-        headers.append(extra)
+async def _send(send: Send, status: int, body: bytes, *extra: tuple[bytes, bytes]) -> None:
+    headers = [_CONTENT_TYPE, (b"content-length", b"%d" % len(body)), *extra]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
@@ -148,7 +158,11 @@ def _metrics_endpoint(metrics: ServiceMetrics) -> Callable[[HttpRequest], Awaita
     async def endpoint(request: HttpRequest) -> Response:
         metrics.count()
         # Rendering takes a millisecond or two, which no request should wait for.
-        if JSON in request.headers.get("accept", ""):
+        accept = request.headers.get("accept", "")
+        if OPENMETRICS in accept:
+            text = await asyncio.to_thread(metrics.openmetrics)
+            return Response(text, headers={"content-type": OPENMETRICS_CONTENT_TYPE})
+        if JSON in accept:
             return Response(msgspec.json.encode(await asyncio.to_thread(metrics.json)), media_type=JSON)
         return Response(await asyncio.to_thread(metrics.text), headers={"content-type": TEXT_CONTENT_TYPE})
 

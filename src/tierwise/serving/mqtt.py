@@ -22,6 +22,7 @@ from tierwise.messaging.payloads import (
 )
 from tierwise.messaging.settings import MqttConnectionSettings, Will
 from tierwise.messaging.topics import error_topic, is_topic_name, result_topic, shared, status_topic
+from tierwise.serving import traceparent
 from tierwise.serving.metrics import OK
 
 if TYPE_CHECKING:
@@ -34,11 +35,11 @@ if TYPE_CHECKING:
     from tierwise.serving.health import Health
     from tierwise.serving.metrics import ServiceMetrics
     from tierwise.serving.settings import Endpoint, MqttSettings
+    from tierwise.serving.traceparent import TraceContext
+    from tierwise.serving.tracing import Tracer
 
 TIMING = "tierwise-timing"
 """A request with this user property gets ``arrived_us``, ``started_us`` and ``finished_us`` with its answer."""
-
-TRACEPARENT = "traceparent"
 
 HEADER_BYTES = 65_536
 """Room for topic and properties of the largest request: the payload limit is told by our error, not by the broker."""
@@ -58,12 +59,14 @@ class MqttTransport:
         service_id: str,
         metrics: ServiceMetrics,
         health: Health,
+        tracer: Tracer,
         queue_size: int,
         max_payload_bytes: int,
     ) -> None:
         if settings.endpoint is None:
             raise ConfigurationError("the MQTT transport needs a broker: --mqtt HOST:PORT")
         self._plane = plane
+        self._tracer = tracer
         self._health = health
         self._max_payload_bytes = max_payload_bytes
         self._meter = metrics.meter(plane.model.name, plane.model.version, "mqtt")
@@ -109,9 +112,10 @@ class MqttTransport:
         received_ns = monotonic_ns()
         device: DeviceRequest | None = None
         properties = dict(packet.user_properties) if packet.user_properties else {}
+        trace = self._tracer.begin(properties.get(traceparent.HEADER))
 
         def reply(outcome: Answer | TierwiseError) -> None:
-            self._reply(packet, properties, device, outcome, received_ns)
+            self._reply(packet, properties, device, outcome, received_ns=received_ns, trace=trace)
             acknowledge()
 
         try:
@@ -137,11 +141,13 @@ class MqttTransport:
         properties: dict[str, str],
         device: DeviceRequest | None,
         outcome: Answer | TierwiseError,
+        *,
         received_ns: int,
+        trace: TraceContext | None,
     ) -> None:
         code, topic, payload = _encode(packet, properties, device, outcome)
         qos: Literal[0, 1] = 1 if packet.qos else 0
-        told = _user_properties(properties, outcome)
+        told = _user_properties(properties, outcome, trace)
         try:
             self.connection.publish(topic, payload, qos=qos, user_properties=told)
             if packet.response_topic and is_topic_name(packet.response_topic):
@@ -156,6 +162,8 @@ class MqttTransport:
             log.warning("answer not published", extra={"topic": topic, "reason": str(error)})
             code = error.code
         self._meter.finished(code, monotonic_ns() - received_ns, len(packet.payload), len(payload))
+        if trace is not None:
+            self._tracer.finish(trace, self._meter, code, received_ns, outcome)
 
 
 def _encode(
@@ -188,11 +196,11 @@ def _error(
     return error_topic(device_id), encode_error(device_id, timestamp_us, error)
 
 
-def _user_properties(asked: dict[str, str], outcome: Answer | TierwiseError) -> list[tuple[str, str]]:
+def _user_properties(
+    asked: dict[str, str], outcome: Answer | TierwiseError, trace: TraceContext | None
+) -> list[tuple[str, str]]:
     """Passes the trace context on, and the instants to whoever asked for them."""
-    if not asked:
-        return []
-    told = [(TRACEPARENT, asked[TRACEPARENT])] if TRACEPARENT in asked else []
+    told = [] if trace is None else [(traceparent.HEADER, trace.traceparent)]
     if TIMING in asked and isinstance(outcome, Answer):
         instants = {
             "arrived_us": outcome.received_ns,
