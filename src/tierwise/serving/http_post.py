@@ -59,7 +59,7 @@ async def post(
                 writer.write(request)
                 return await _read_reply(reader)
             finally:
-                writer.close()
+                writer.transport.abort()  # nothing is left to send, and a farewell over TLS would be waited for
     except TimeoutError as error:
         raise TransportError(f"no answer within {timeout_s:g} s") from error
     except (OSError, EOFError, httptools.HttpParserError) as error:

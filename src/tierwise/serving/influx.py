@@ -109,6 +109,7 @@ class InfluxWriter:
         self._tasks: list[asyncio.Task[None]] = []
         self._since_ns = monotonic_ns()
         self._is_failing = False
+        metrics.listen(self.points.add)
         metrics.watch(INFLUX_WRITTEN, lambda: self.written)
         metrics.watch(INFLUX_DROPPED, lambda: self.refused + self.buffer.dropped)
         metrics.watch(INFLUX_FAILURES, lambda: self.failures)

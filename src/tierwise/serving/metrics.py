@@ -180,7 +180,7 @@ class ServiceMetrics(Collector):
     def __init__(self, tier: str, *on_figures: Callable[[Figures], None]) -> None:
         self.tier = tier
         self.registry = CollectorRegistry()
-        self._on_figures = on_figures
+        self._listeners = list(on_figures)
         self._watched: list[tuple[Watched, Callable[[], float]]] = []
         self._meters: dict[tuple[str, ...], Meter] = {}
         self.registry.register(self)
@@ -200,9 +200,13 @@ class ServiceMetrics(Collector):
         """Adds a figure that ``read`` gives; it may be called in another thread."""
         self._watched.append((watched, read))
 
+    def listen(self, on_figures: Callable[[Figures], None]) -> None:
+        """From now on ``on_figures`` hears of all that is counted, too."""
+        self._listeners.append(on_figures)
+
     def _tell(self, figures: Figures) -> None:
-        for hear in self._on_figures:
-            hear(figures)
+        for on_figures in self._listeners:
+            on_figures(figures)
 
     def count(self) -> None:
         """Counts what all meters have gathered. Call it on the event loop, before ``text`` or ``json``."""

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    from tierwise.serving.metrics import Figures
     from tierwise.serving.model import ServedModel
     from tierwise.serving.otlp import SpanExport
     from tierwise.serving.settings import Endpoint, ServiceSettings
@@ -57,7 +56,7 @@ class Service:
             delay=Delay(delay) if delay.latency_ms or delay.jitter_ms else None,
         )
         self.stats = Stats()
-        self.metrics = ServiceMetrics(settings.tier, self._on_figures)
+        self.metrics = ServiceMetrics(settings.tier, self.stats.add)
         self.metrics.watch(QUEUE_LIMIT, lambda: limits.queue_size)
         self.influx = (
             InfluxWriter(settings.influx, self.metrics, service_id=self.service_id)
@@ -157,11 +156,6 @@ class Service:
                 task.cancel()
             for task in done:
                 task.result()
-
-    def _on_figures(self, figures: Figures) -> None:
-        self.stats.add(figures)
-        if self.influx is not None:
-            self.influx.points.add(figures)
 
     async def _log_stats(self, interval_s: float) -> None:
         due = asyncio.get_running_loop().time()
