@@ -32,7 +32,7 @@ CALLS = 200
 
 
 def measure() -> list[Row]:
-    """Decoded request to answer, and payload to payload."""
+    """Decoded request to encoded answer, which is the data plane, and the decoding of the request's JSON on top."""
     session = onnxruntime.InferenceSession(str(onnx_file()), session_options(1), providers=["CPUExecutionProvider"])
     batch = np.array([sample()], np.float32)
     model = load_model(ModelSettings(path=model_folder()), tier="edge")
@@ -47,7 +47,7 @@ def measure() -> list[Row]:
 
     def decoded() -> None:
         plane.submit(Request(features, monotonic_ns()), meter, answers.append)
-        answers.clear()
+        encode_result("sensor1", 1_000_000, answers.pop())
 
     def whole() -> None:
         device = decode_request(payload, received_ns=monotonic_ns())
@@ -62,7 +62,7 @@ def measure() -> list[Row]:
     bare_us, decoded_us, whole_us = (statistics.median(column) for column in zip(*times, strict=True))
     return [
         Row(
-            "data plane, decoded request → answer",
+            "data plane, decoded request → encoded answer",
             f"{decoded_us:.1f} µs",
             f"{bare_us:.1f} µs InferenceSession.run",
             statistics.median(row[1] / row[0] for row in times),
@@ -70,7 +70,7 @@ def measure() -> list[Row]:
             3.0,
         ),
         Row(
-            "data plane with JSON in and out",
+            "the same with the request's JSON decoded",
             f"{whole_us:.1f} µs",
             f"{bare_us:.1f} µs InferenceSession.run",
             statistics.median(row[2] / row[0] for row in times),

@@ -6,7 +6,6 @@ import hashlib
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from tierwise.runtimes import load_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from tierwise.core.runtime import Runtime
 
@@ -77,6 +77,16 @@ def test_an_existing_model_is_replaced(digits: Path, tmp_path: Path) -> None:
     create_model("digits", out, load=load_runtime)
     assert hashes(out) == hashes(digits)
     assert [path.name for path in tmp_path.iterdir()] == ["digits"]
+
+
+def test_a_link_to_a_model_folder_stays_one(digits: Path, tmp_path: Path) -> None:
+    real = copy(digits, tmp_path / "v1")
+    (real / "digits.onnx").write_bytes(b"damaged")
+    link = tmp_path / "current"
+    link.symlink_to(real)
+    create_model("digits", link, load=load_runtime)
+    assert link.is_symlink()
+    assert hashes(real) == hashes(digits)
 
 
 @pytest.mark.parametrize("existing", [True, False])

@@ -70,8 +70,8 @@ def test_other_networks_compute_what_torch_does(
     runtime.close()
 
 
-def test_one_large_batch_calibrates_far_better_than_single_samples(tmp_path: Path) -> None:
-    """Outliers decide the range; averaged away they are cut off."""
+def test_calibration_needs_the_whole_range_of_the_data(tmp_path: Path) -> None:
+    """What lies outside of the range is cut off, so all data goes in as one batch."""
     net = network(dense(), ROW)
     rng = np.random.default_rng(4)
     inputs = (rng.normal(size=(500, 5)) * rng.lognormal(0, 1, size=(500, 1))).astype(np.float32)

@@ -88,5 +88,5 @@ def test_disagreement_is_counted() -> None:
     assert "on all 4 samples" in words.agreement(summarise(rows))
     rows[0] = msgspec.structs.replace(rows[0], label="other")
     assert words.agreement(summarise(rows)) == (
-        "Edge and cloud gave the same label on 75 % of 4 samples and differ on 1."
+        "Edge and cloud gave the same label on 75.0 % of 4 samples and differ on 1."
     )

@@ -204,3 +204,73 @@ async def test_stopping_answers_what_is_under_way() -> None:
         await until(lambda: service.plane.pending == 1)
         assert await service.plane.drain(5) == 0
         assert json.loads((await asked).content)["prediction"] == 10.0
+
+
+async def _exchange(service: Service, sent: bytes, *, until_bytes: bytes) -> bytes:
+    """What the service writes to one connection until ``until_bytes`` has come or it closes."""
+    assert service.http_endpoint is not None
+    reader, writer = await asyncio.open_connection(*service.http_endpoint)
+    writer.write(sent)
+    got = b""
+    async with asyncio.timeout(10):
+        while until_bytes not in got and (chunk := await reader.read(4096)):
+            got += chunk
+    writer.close()
+    return got
+
+
+BODY = b'{"input": [1, 2, 3, 4]}'
+PREDICT = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY)
+HEALTH = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("latency_ms", [0, 5])
+async def test_pipelined_requests_are_answered_in_their_order(latency_ms: float) -> None:
+    async with running(latency_ms=latency_ms) as (service, _):
+        last = PREDICT.replace(b"host: x", b"host: x\r\nconnection: close")
+        got = await _exchange(service, PREDICT + HEALTH + PREDICT + last, until_bytes=b"never")
+    bodies = [part.partition(b"\r\n\r\n")[2][:13] for part in got.split(b"HTTP/1.1 200")[1:]]
+    assert bodies == [b'{"prediction"', b'{"status":"ok', b'{"prediction"', b'{"prediction"']
+
+
+async def test_a_request_in_pieces_is_answered() -> None:
+    async with running() as (service, _):
+        assert service.http_endpoint is not None
+        reader, writer = await asyncio.open_connection(*service.http_endpoint)
+        for index in range(len(PREDICT)):
+            writer.write(PREDICT[index : index + 1])
+            await writer.drain()
+            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+
+async def test_the_connection_is_closed_where_the_client_asks_for_it() -> None:
+    request = PREDICT.replace(b"host: x", b"host: x\r\nconnection: close")
+    async with running() as (service, _):
+        got = await _exchange(service, request, until_bytes=b"never")
+    assert got.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" in got
+    assert b'"prediction":10.0' in got
+
+
+async def test_a_client_that_waits_for_100_continue_gets_it() -> None:
+    async with running() as (service, _):
+        assert service.http_endpoint is not None
+        reader, writer = await asyncio.open_connection(*service.http_endpoint)
+        head, _, body = PREDICT.partition(b"\r\n\r\n")
+        writer.write(head + b"\r\nexpect: 100-continue\r\n\r\n")
+        async with asyncio.timeout(10):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 100")
+            await reader.readline()
+            writer.write(body)
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+
+async def test_what_is_no_http_is_refused_and_the_next_client_served() -> None:
+    async with running() as (service, client):
+        got = await _exchange(service, b"\x00\x01 nonsense\r\n\r\n", until_bytes=b"never")
+        assert got.startswith(b"HTTP/1.1 400")
+        assert (await client.get("/health")).status_code == 200

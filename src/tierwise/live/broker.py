@@ -33,7 +33,9 @@ _SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin"
 
 # Defaults of mosquitto that would falsify a measurement: Nagle's algorithm delays answers by up to 48 ms, 20 messages
 # in flight a client throttle it, and beyond 1000 queued messages a client loses them without a word.
+# Started by root it would change to another user, and Linux then forgets to end it with its parent.
 _MOSQUITTO_CONF = """\
+user root
 listener {port} {host}
 allow_anonymous true
 persistence false

@@ -26,7 +26,8 @@ def held_out_samples(card: ModelCard, folder: Path, *, count: int, seed: int) ->
         raise ModelError(f"model {card.name} {card.version} has no held-out samples (samples: in its model.yaml)")
     file = folder / card.samples
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        # numpy leaves a file open that turns out to be no archive.
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             features, labels = archive["features"], archive["labels"]
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ModelFileError(f"cannot read the samples in {file}: {error}") from error

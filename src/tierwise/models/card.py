@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 CARD_NAME = "model.yaml"
 
+# Once a request: a tuple is checked several times faster than a union.
+_NUMBER = (float, int)
+_PLAIN = (float, list, int, str)
+
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")]
 """A model's name or version: it appears in topics, URLs and file names."""
 
@@ -111,7 +115,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
         one-element lists). Any other model with labels yields one score a class: a list, or for a batch a list of
         lists; the first of equal largest scores wins. Raises ``InferenceError`` for anything else, NaN among it.
         """
-        values = prediction if isinstance(prediction, int | float | str | list) else prediction.tolist()
+        values = prediction if isinstance(prediction, _PLAIN) else prediction.tolist()
         try:
             if (threshold := self.threshold) is not None:
                 if isinstance(values, list):
@@ -128,7 +132,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     def _above(self, value: Prediction, threshold: float) -> str:
         if isinstance(value, list):
             [value] = value
-        if not isinstance(value, float | int) or math.isnan(value):
+        if not isinstance(value, _NUMBER) or math.isnan(value):
             raise ValueError("it must be a number")
         return (self.labels or ("negative", "positive"))[value >= threshold]
 
@@ -150,6 +154,8 @@ def _check(card: ModelCard) -> None:
         raise ValueError(f"file listed twice: {', '.join(sorted(twice)) or CARD_NAME}")
     values = card.signature.outputs[0].sample_size
     if card.threshold is not None:
+        if not math.isfinite(card.threshold):
+            raise ValueError(f"the threshold must be finite, got {card.threshold}")
         if values not in (1, None):
             raise ValueError(f"a threshold needs one output value a sample, the signature has {values}")
         if len(card.labels) not in (0, 2):

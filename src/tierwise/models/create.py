@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,7 +56,7 @@ def create_model(name: str, out: Path, *, load: Load, on_step: OnStep | None = N
         raise ConfigurationError(f"unknown model {name!r}; known models: {', '.join(RECIPES)}")
     _require_training()
     say = on_step or (lambda _: None)
-    out = out.absolute()
+    out = out.resolve()
     _check_replaceable(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -198,14 +197,11 @@ def _check_replaceable(out: Path) -> None:
 
 
 def _replace(out: Path, folder: Path, previous: Path) -> None:
-    """Puts ``folder`` in the place of ``out``; the previous model comes back when that fails."""
-    if not out.exists():
-        folder.rename(out)
-        return
-    out.rename(previous)
+    """Puts ``folder`` in the place of ``out``; the previous model comes back when that fails or is interrupted."""
     try:
+        if out.exists():
+            out.rename(previous)
         folder.rename(out)
-    except OSError:
-        previous.rename(out)
-        raise
-    shutil.rmtree(previous)
+    finally:
+        if previous.exists() and not out.exists():
+            previous.rename(out)

@@ -31,12 +31,12 @@ def percent(share: float | None) -> str:
     """A share as a percentage; 100 % and 0 % only where it is exactly so."""
     if share is None:
         return NOTHING
+    if share in {0, 1}:
+        return f"{100 * share:.0f} %"
     text = f"{100 * share:.1f}"
-    if text == "100.0" and share != 1:
+    if text == "100.0":
         return "> 99.9 %"
-    if text == "0.0" and share > 0:
-        return "< 0.1 %"
-    return f"{text.removesuffix('.0')} %"
+    return "< 0.1 %" if text == "0.0" else f"{text} %"
 
 
 def errors(tier: TierSummary) -> str:
@@ -65,7 +65,7 @@ def lede(summary: Summary) -> str:
     times = _listed([f"{ms(tier.end_to_end_ms.p50)} ms from the {name}" for name, tier in answered.items()])
     told = [f"Half of the answers came within {times}."]
     told += [
-        f"Of the {name}'s time {ms(tier.configured_delay_ms)} ms were configured, not measured."
+        f"{ms(tier.configured_delay_ms)} ms of the {name}'s time was configured, not measured."
         for name, tier in answered.items()
         if tier.configured_delay_ms
     ]

@@ -41,8 +41,8 @@ def one_line(error: BaseException) -> str:
 
 
 def shortened(text: str) -> str:
-    """``text`` on one line; of a long one the first sentence."""
-    told = " ".join(text.split())
+    """``text`` on one line, of a long one the first sentence; without the control characters of a damaged file."""
+    told = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in " ".join(text.split()))
     if len(told) > _MAX_MESSAGE:
         told = told.partition(". ")[0]
     return told if len(told) <= _MAX_MESSAGE else f"{told[:_MAX_MESSAGE]}…"

@@ -170,14 +170,14 @@ def _converter(spec: TensorSpec, target: np.dtype[Any]) -> Callable[[NDArray[Any
     own_dtype = np.dtype(spec.dtype)
     quantized = is_quantized(spec)
     to_kind = _to_float if target.kind == "f" else _to_integer
-    float64, floats = np.dtype(np.float64), target.kind == "f"
+    usual = (target, np.dtype(np.float64)) if target.kind == "f" else ()
     vdot = np.vdot
     # Accumulated in float32 at the least, so the limit is one of float32 also where the target is wider.
-    unquestionable = min(float(np.finfo(target).max), _FLOAT32_MAX) if floats else 0.0
+    unquestionable = min(float(np.finfo(target).max), _FLOAT32_MAX) if usual else 0.0
 
     def convert(features: NDArray[Any]) -> NDArray[Any]:
         dtype = features.dtype
-        if floats and (dtype == target or dtype == float64):
+        if dtype in usual:
             flat = features if features.ndim == 1 else features.ravel()
             # One product shows that every value is finite and fits the target; only else is a closer look needed.
             # vdot and not dot, which warns when the sum overflows.

@@ -65,9 +65,12 @@ def load_runtime(path: Path, *, runtime: str | None = None, threads: int = 1, tr
             f"{path}: the {name} runtime loads {loads}; for {path.suffix.lower()} use {' or '.join(fitting)}"
         )
     module = _module(name)
-    if name == "torch":
-        return module.load(path, threads=threads, trust_pickle=trust_pickle)  # type: ignore[no-any-return]  # chosen by name
-    return module.load(path, threads=threads)  # type: ignore[no-any-return]  # chosen by name
+    options = {"trust_pickle": trust_pickle} if name == "torch" else {}
+    loaded: Runtime = module.load(path, threads=threads, **options)
+    signature = loaded.signature
+    if not all(spec.name.isprintable() for spec in (*signature.inputs, *signature.outputs)):
+        raise ModelFileError(f"{path}: damaged: it names its tensors with control characters")
+    return loaded
 
 
 def _module(name: str) -> ModuleType:

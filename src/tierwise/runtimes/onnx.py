@@ -71,7 +71,8 @@ def load(path: Path, *, threads: int) -> Runtime:
     try:
         session = onnxruntime.InferenceSession(str(path), session_options(threads), providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ModelFileError(f"{path}: not a usable ONNX model: {one_line(error)}") from error
+        told = one_line(error).removeprefix("[ONNXRuntimeError] : ").replace(f"Load model from {path} failed:", "")
+        raise ModelFileError(f"{path}: not a usable ONNX model: {told}") from error
     signature = Signature(
         inputs=tuple(_spec(path, node) for node in session.get_inputs()),
         outputs=tuple(_spec(path, node) for node in session.get_outputs()),

@@ -14,7 +14,7 @@ import numpy as np
 
 from tierwise.core.errors import ModelFileError
 from tierwise.core.tensors import Signature, TensorSpec
-from tierwise.runtimes.files import one_line
+from tierwise.runtimes.files import one_line, shortened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +63,7 @@ def _problem(model: Any) -> str | None:  # noqa: ANN401  # generated schema clas
         tensors = graph.tensors or []
         for tensor in tensors:
             if problem := _tensor_problem(tensor, model.buffers or []):
-                return f"tensor {_text(tensor.name)}: {problem}"
+                return f"tensor {shortened(_text(tensor.name))}: {problem}"
         for number, operator in enumerate(graph.operators or []):
             if not 0 <= operator.opcodeIndex < len(model.operatorCodes or []):
                 return f"operator {number} has no code"

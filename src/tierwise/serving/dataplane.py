@@ -8,7 +8,6 @@ delays are timers, and a model slower than a thread hand-over is executed in a t
 from __future__ import annotations
 
 import asyncio
-import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -48,6 +47,7 @@ class DataPlane:
         self.model = model
         self.tier = tier
         self.inline = inline
+        self.immediate = inline and delay is None
         self.accepting = True
         self.pending = 0
         self._queue_size = queue_size
@@ -58,9 +58,9 @@ class DataPlane:
     def submit(self, request: Request, meter: Meter, reply: Reply) -> None:
         """Answers ``request``: calls ``reply`` once, before returning or later on the event loop.
 
-        With a fast model and no delay everything happens before it returns: no task, no future, no thread.
+        With a fast model and no delay (``immediate``) it happens before it returns: no task, no future, no thread.
         """
-        if self.inline and self._delay is None and self.accepting:
+        if self.immediate and self.accepting:
             reply(_noted(self._execute(request), meter))
             return
         if not self.accepting:
@@ -146,15 +146,6 @@ class DataPlane:
         except Exception as error:  # noqa: BLE001 -- one bad request must not end the service; it is told to the client
             return InferenceError(f"{model.name} failed: {type(error).__name__}: {error}")
 
-    async def ask(self, request: Request, meter: Meter) -> Answer:
-        """Like ``submit``, for a coroutine. Raises the error."""
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self.submit(request, meter, functools.partial(_resolve, future))
-        outcome = future.result() if future.done() else await future
-        if isinstance(outcome, Answer):
-            return outcome
-        raise outcome
-
     async def drain(self, timeout_s: float) -> int:
         """Refuses new requests and waits for those under way. Returns how many were still unfinished after the time."""
         self.accepting = False
@@ -178,11 +169,6 @@ def _noted(outcome: Outcome, meter: Meter) -> Outcome:
         started_ns = outcome.started_ns
         meter.executed(started_ns - outcome.received_ns, outcome.finished_ns - started_ns, outcome.batch_size)
     return outcome
-
-
-def _resolve(future: asyncio.Future[Outcome], outcome: Outcome) -> None:
-    if not future.done():  # a client that went away has cancelled its future
-        future.set_result(outcome)
 
 
 def _unknown(request: Request, model: ServedModel) -> RequestError:

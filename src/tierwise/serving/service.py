@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import socket
 from typing import TYPE_CHECKING, Any, Self
 
-import uvicorn
 import uvloop
 
-from tierwise.core.errors import ConfigurationError
 from tierwise.serving.dataplane import DataPlane
 from tierwise.serving.delay import Delay
 from tierwise.serving.health import Health
 from tierwise.serving.http import HttpApp
+from tierwise.serving.http_server import HttpServer, listen
 from tierwise.serving.influx import InfluxWriter
 from tierwise.serving.metrics import MQTT_CONNECTED, QUEUE_LIMIT, ServiceMetrics
 from tierwise.serving.model import load_model
 from tierwise.serving.mqtt import MqttTransport
+from tierwise.serving.predict import PredictEndpoint
 from tierwise.serving.settings import OFF
 from tierwise.serving.stats import Stats
 from tierwise.serving.tracing import Tracer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import FrameType
-
     from tierwise.serving.model import ServedModel
     from tierwise.serving.otlp import SpanExport
     from tierwise.serving.settings import Endpoint, ServiceSettings
@@ -68,23 +64,23 @@ class Service:
         self.health = Health(self.plane, service_id=self.service_id, http=settings.http.endpoint is not None)
         self.mqtt: MqttTransport | None = None
         self.http_endpoint: Endpoint | None = None
-        self._http: _HttpServer | None = None
+        self._http: HttpServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         """Opens the transports. Raises ``ConfigurationError`` where the address is taken."""
         settings, model = self.settings, self.plane.model
         if settings.http.endpoint is not None:
-            listener = _listen(settings.http.endpoint)
+            listener = listen(settings.http.endpoint)
             self.http_endpoint = settings.http.endpoint._replace(port=listener.getsockname()[1])
-            app = HttpApp(
+            predict = PredictEndpoint(
                 self.plane,
-                metrics=self.metrics,
-                health=self.health,
-                tracer=self._tracer,
+                self.metrics.meter(model.name, model.version, "http"),
+                self._tracer,
                 max_payload_bytes=settings.limits.max_payload_bytes,
             )
-            self._http = _HttpServer(_uvicorn_config(app, drain_s=settings.limits.drain_s))
+            app = HttpApp(predict, metrics=self.metrics, health=self.health)
+            self._http = HttpServer(app, predict, drain_s=settings.limits.drain_s)
             self._tasks.append(asyncio.create_task(self._http.serve(sockets=[listener])))
         if settings.mqtt.endpoint is not None:
             self.mqtt = MqttTransport(
@@ -192,38 +188,3 @@ def run_service(settings: ServiceSettings) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve())
-
-
-class _HttpServer(uvicorn.Server):
-    """uvicorn without its own signal handling: the service decides when it stops."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        del sig, frame
-
-
-def _uvicorn_config(app: HttpApp, *, drain_s: float) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        log_level="warning",
-        server_header=False,
-        timeout_graceful_shutdown=max(1, round(drain_s)),
-    )
-
-
-def _listen(endpoint: Endpoint) -> socket.socket:
-    """A listening socket, so that a taken port is our error and not uvicorn's exit."""
-    family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
-    try:
-        return socket.create_server((endpoint.host, endpoint.port), family=family, backlog=2048)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigurationError(f"cannot listen on {endpoint} (--http): {reason}") from error
