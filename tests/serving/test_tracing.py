@@ -62,7 +62,7 @@ async def exemplars(client: httpx.AsyncClient) -> list[dict[str, str]]:
     response = await client.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
     assert response.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
     assert response.text.endswith("# EOF\n")
-    families = list(text_string_to_metric_families(response.text))
+    families = list(text_string_to_metric_families(response.text))  # type: ignore[no-untyped-call]  # the library has none
     found = [sample.exemplar for family in families for sample in family.samples if sample.exemplar is not None]
     return [exemplar.labels for exemplar in found]
 
