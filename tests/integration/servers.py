@@ -56,7 +56,7 @@ class RunningService:
         """Sum over all labels of one figure on ``/metrics``."""
         families = (await self.client.get("/metrics", headers={"accept": "application/json"})).json()
         samples = families[name]["samples"]
-        return sum(sample["value"] for sample in samples if sample["name"] in {name, f"{name}_total"})
+        return float(sum(sample["value"] for sample in samples if sample["name"] in {name, f"{name}_total"}))
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         """Lines of the log about one event."""

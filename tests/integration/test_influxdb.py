@@ -58,7 +58,7 @@ async def test_the_four_series_arrive_and_the_dashboard_finds_them(anomaly_detec
             assert (await service.client.post("/predict", json={"input": [1]})).status_code == 400
 
             async def all_arrived() -> bool:
-                return await last(client, "requests_total", "tierwise_requests") == 26
+                return bool(await last(client, "requests_total", "tierwise_requests") == 26)
 
             await eventually(all_arrived)
             assert await last(client, "resident_bytes", "tierwise_memory") == pytest.approx(

@@ -41,8 +41,9 @@ def one_line(error: BaseException) -> str:
 
 
 def shortened(text: str) -> str:
-    """``text`` on one line, of a long one the first sentence; without the control characters of a damaged file."""
+    """``text`` on one line, of a long one the first sentences; without the control characters of a damaged file."""
     told = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in " ".join(text.split()))
-    if len(told) > _MAX_MESSAGE:
-        told = told.partition(". ")[0]
-    return told if len(told) <= _MAX_MESSAGE else f"{told[:_MAX_MESSAGE]}…"
+    if len(told) <= _MAX_MESSAGE:
+        return told
+    sentences = told[:_MAX_MESSAGE].rpartition(". ")[0]
+    return f"{sentences}." if len(sentences) > _MAX_MESSAGE // 2 else f"{told[:_MAX_MESSAGE]}…"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
@@ -49,7 +50,7 @@ class LitertRuntime:
                 values = inputs[spec.name]
                 if values.shape != self._shapes[at]:
                     self._resize(inputs)
-                if spec.scale is not None and values.dtype != spec.dtype:
+                if spec.scale is not None and values.dtype == np.float32:
                     values = quantize(values, spec)
                 interpreter.set_tensor(index, values)
             interpreter.invoke()

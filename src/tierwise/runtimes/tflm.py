@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 from tflite_micro.python.tflite_micro import runtime
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
@@ -49,7 +50,7 @@ class TflmRuntime:
         try:
             for at, spec in enumerate(self.signature.inputs):
                 values = inputs[spec.name]
-                is_real = spec.scale is not None and values.dtype != spec.dtype
+                is_real = spec.scale is not None and values.dtype == np.float32
                 interpreter.set_input(quantize(values, spec) if is_real else values, at)
             interpreter.invoke()
             outputs = [interpreter.get_output(at) for at in range(len(self.signature.outputs))]
