@@ -20,6 +20,25 @@ RULES = FOLDER.parent / "monitoring" / "prometheus" / "rules.yml"
 NOTICE = "<!-- Made from the code by `make docs`; edits here are lost. -->\n\n"
 
 
+_PROMETHEUS = """\
+## Prometheus and Grafana
+
+```yaml
+# prometheus.yml
+rule_files: [monitoring/prometheus/rules.yml]
+scrape_configs:
+  - job_name: tierwise  # the rules and dashboards look for jobs whose name begins so
+    static_configs: [{targets: ["edge:8080"]}]
+```
+
+Prometheus keeps exemplars with `--enable-feature=exemplar-storage`. Grafana reads the dashboards from a folder as
+`monitoring/grafana/provisioning/` sets up, or by import; `monitoring/kustomization.yaml` makes ConfigMaps of all these
+files. `promtool test rules monitoring/prometheus/rules.test.yml` tests the rules.
+
+Alerts:
+"""
+
+
 def rules() -> list[dict[str, Any]]:
     """The recording and alert rules that come with tierwise."""
     groups = YAML(typ="safe").load(RULES)["groups"]
@@ -37,8 +56,7 @@ def metrics() -> str:
     return "\n".join(
         [
             metrics_page(),
-            "## Rules for Prometheus\n",
-            "`monitoring/prometheus/rules.yml` holds them; they expect scrape jobs named `tierwise…`. Alerts:\n",
+            _PROMETHEUS,
             "| Alert | Severity | Fires while | For |",
             "| --- | --- | --- | --- |",
             *alerts,

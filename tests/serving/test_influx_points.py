@@ -27,7 +27,7 @@ def observed() -> tuple[ServiceMetrics, IntervalPoints]:
 
 def test_rates_totals_and_percentiles_of_an_interval() -> None:
     _, points = observed()
-    taken = {point.measurement: point for point in points.take(interval_s=2.0, timestamp_ns=5)}
+    taken = {point.measurement: point for point in points.end(interval_s=2.0, timestamp_ns=5)()}
     assert taken["tierwise_bandwidth"].fields == {
         "request_bytes_per_second": 15_025.0,
         "response_bytes_per_second": 5_040.0,
@@ -52,8 +52,8 @@ def test_rates_totals_and_percentiles_of_an_interval() -> None:
 
 def test_the_next_interval_begins_at_zero_and_totals_go_on() -> None:
     _, points = observed()
-    points.take(interval_s=1.0, timestamp_ns=1)
-    taken = {point.measurement: point.fields for point in points.take(interval_s=1.0, timestamp_ns=2)}
+    points.end(interval_s=1.0, timestamp_ns=1)
+    taken = {point.measurement: point.fields for point in points.end(interval_s=1.0, timestamp_ns=2)()}
     assert taken["tierwise_inference"] == {"count": 0.0}
     assert taken["tierwise_requests"]["requests_per_second"] == 0
     assert taken["tierwise_requests"]["requests_total"] == 101
@@ -67,9 +67,9 @@ def test_a_hundred_thousand_requests_keep_memory_bounded_and_counts_exact() -> N
         meter.executed(1000, 2000, 1)
         meter.finished("ok", 4000, 10, 10)
     meter.count()
-    (sums,) = points._sums.values()
-    assert len(sums._requests._kept) == 64
-    taken = {point.measurement: point.fields for point in points.take(interval_s=1.0, timestamp_ns=1)}
+    (interval,) = points._intervals.values()
+    assert len(interval.requests.kept) == 64
+    taken = {point.measurement: point.fields for point in points.end(interval_s=1.0, timestamp_ns=1)()}
     assert taken["tierwise_requests"]["count"] == 100_000
     assert taken["tierwise_inference"]["mean_seconds"] == pytest.approx(2e-6)
 
@@ -91,7 +91,7 @@ def test_what_is_written_is_what_is_documented(tmp_path: Path) -> None:
     cpuinfo.write_text("cpu MHz : 1500\n")
     _, points = observed()
     written = [
-        *points.take(interval_s=1.0, timestamp_ns=1),
+        *points.end(interval_s=1.0, timestamp_ns=1)(),
         *machine_points(CpuFrequency(tmp_path, cpuinfo), service_id="s", tier="edge", timestamp_ns=1),
     ]
     assert {point.measurement for point in written} == FIELDS.keys()

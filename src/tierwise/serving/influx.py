@@ -30,7 +30,6 @@ from tierwise.serving.metrics import INFLUX_BUFFERED, INFLUX_DROPPED, INFLUX_FAI
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tierwise.serving.lineprotocol import Point
     from tierwise.serving.metrics import ServiceMetrics
     from tierwise.serving.settings import InfluxSettings
 
@@ -146,15 +145,17 @@ class InfluxWriter:
         """Puts the figures since the last call into the buffer."""
         self._metrics.count()
         now_ns, timestamp_ns = monotonic_ns(), time.time_ns()
-        points = self.points.take(interval_s=max(now_ns - self._since_ns, 1) * 1e-9, timestamp_ns=timestamp_ns)
+        interval_s = max(now_ns - self._since_ns, 1) * 1e-9
         self._since_ns = now_ns
-        of_machine = await asyncio.to_thread(
-            machine_points, self._cpu, service_id=self._service_id, tier=self._metrics.tier, timestamp_ns=timestamp_ns
-        )
-        self._put([*of_machine, *points])
+        of_requests = self.points.end(interval_s=interval_s, timestamp_ns=timestamp_ns)
 
-    def _put(self, points: list[Point]) -> None:
-        self.buffer.put(line for point in points if (line := encode(point)) is not None)
+        def lines() -> list[bytes]:
+            of_machine = machine_points(
+                self._cpu, service_id=self._service_id, tier=self._metrics.tier, timestamp_ns=timestamp_ns
+            )
+            return [line for point in (*of_machine, *of_requests()) if (line := encode(point)) is not None]
+
+        self.buffer.put(await asyncio.to_thread(lines))
         self._news.set()
 
     async def _deliver(self) -> None:

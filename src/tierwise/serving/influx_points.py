@@ -15,6 +15,8 @@ from tierwise.serving.memory import resident_bytes
 from tierwise.serving.metrics import LABELS, OK
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from tierwise.serving.cpu import CpuFrequency
@@ -83,27 +85,45 @@ MEASUREMENTS = (CPU, MEMORY, BANDWIDTH, INFERENCE, QUEUE, REQUESTS)
 
 
 class IntervalPoints:
-    """Adds up what the meters count until the next ``take``. Used on the event loop."""
+    """Adds up what the meters count, interval by interval. Used on the event loop."""
 
     def __init__(self, *, service_id: str) -> None:
         self._service_id = service_id
-        self._sums: dict[tuple[str, ...], _Sums] = {}
+        self._totals: dict[tuple[str, ...], Counter[str]] = {}
+        self._intervals: dict[tuple[str, ...], _Interval] = {}
 
     def add(self, figures: Figures) -> None:
         """Takes what a meter has counted."""
-        if figures.labels not in self._sums:
-            self._sums[figures.labels] = _Sums()
-        self._sums[figures.labels].add(figures)
+        if figures.labels not in self._totals:
+            self._totals[figures.labels] = Counter()
+            self._intervals[figures.labels] = _Interval()
+        count = figures.codes.total()
+        news = {
+            "requests": count,
+            "errors": count - figures.codes[OK],
+            "request_bytes": int(figures.requests[:, 1].sum()),
+            "response_bytes": int(figures.requests[:, 2].sum()),
+        }
+        self._totals[figures.labels].update(news)
+        self._intervals[figures.labels].add(news, figures)
 
-    def take(self, *, interval_s: float, timestamp_ns: int) -> list[Point]:
-        """The points of the interval that ends now. The meters must have been told to ``count`` before.
+    def end(self, *, interval_s: float, timestamp_ns: int) -> Callable[[], list[Point]]:
+        """Ends the interval and begins the next. The meters must have been told to ``count`` before.
 
-        A model that nobody asked in the interval has rates and counts of zero, and no percentiles.
+        What it returns gives the ended interval's points; after many requests the percentiles take milliseconds, so
+        call that in a thread. A model that nobody asked has rates and counts of zero, and no percentiles.
         """
-        points: list[Point] = []
-        for labels, sums in self._sums.items():
-            tags = dict(zip(_REQUEST_TAGS, (self._service_id, *labels), strict=True))
-            points += [Point(of.name, tags, fields, timestamp_ns) for of, fields in sums.take(interval_s)]
+        ended = [(labels, self._totals[labels].copy(), interval) for labels, interval in self._intervals.items()]
+        self._intervals = {labels: _Interval() for labels in self._intervals}
+
+        def points() -> list[Point]:
+            given: list[Point] = []
+            for labels, totals, interval in ended:
+                tags = dict(zip(_REQUEST_TAGS, (self._service_id, *labels), strict=True))
+                fields = interval.fields(totals, interval_s)
+                given += [Point(of.name, tags, values, timestamp_ns) for of, values in fields]
+            return given
+
         return points
 
 
@@ -113,60 +133,46 @@ class _Durations:
     def __init__(self) -> None:
         self._count = 0
         self._sum_ns = 0.0
-        self._kept: deque[NDArray[np.float64]] = deque(maxlen=KEPT_LOOKS)
+        self.kept: deque[NDArray[np.float64]] = deque(maxlen=KEPT_LOOKS)
 
     def add(self, durations_ns: NDArray[np.float64]) -> None:
         self._count += len(durations_ns)
         self._sum_ns += float(durations_ns.sum())
-        self._kept.append(durations_ns)
+        self.kept.append(durations_ns)
 
     def fields(self) -> dict[str, float]:
         """The fields of ``_DURATION_FIELDS``; only the count where there was nothing."""
         if not self._count:
             return {"count": 0.0}
-        p50, p95, p99 = (np.percentile(np.concatenate(self._kept), (50, 95, 99)) * 1e-9).tolist()
+        p50, p95, p99 = (np.percentile(np.concatenate(self.kept), (50, 95, 99)) * 1e-9).tolist()
         mean = self._sum_ns / self._count * 1e-9
         return dict(zip(_DURATION_FIELDS, (float(self._count), mean, p50, p95, p99), strict=True))
 
 
-class _Sums:
-    """What one model, version, tier and transport did: in the interval, and since the start."""
+class _Interval:
+    """What one model, version, tier and transport did in one interval."""
 
     def __init__(self) -> None:
-        self._totals: Counter[str] = Counter()
-        self._begin()
+        self._sums: Counter[str] = Counter()
+        self.requests, self.queue, self.inference = _Durations(), _Durations(), _Durations()
 
-    def _begin(self) -> None:
-        self._in_interval: Counter[str] = Counter()
-        self._requests, self._queue, self._inference = _Durations(), _Durations(), _Durations()
+    def add(self, news: dict[str, int], figures: Figures) -> None:
+        self._sums.update(news)
+        self.requests.add(figures.request_ns)
+        self.queue.add(figures.queue_ns)
+        self.inference.add(figures.inference_ns)
 
-    def add(self, figures: Figures) -> None:
-        count = figures.codes.total()
-        news = {
-            "requests": count,
-            "errors": count - figures.codes[OK],
-            "request_bytes": int(figures.requests[:, 1].sum()),
-            "response_bytes": int(figures.requests[:, 2].sum()),
-        }
-        self._in_interval.update(news)
-        self._totals.update(news)
-        self._requests.add(figures.request_ns)
-        self._queue.add(figures.queue_ns)
-        self._inference.add(figures.inference_ns)
-
-    def take(self, interval_s: float) -> list[tuple[Measurement, dict[str, float]]]:
+    def fields(self, totals: Counter[str], interval_s: float) -> list[tuple[Measurement, dict[str, float]]]:
         def rates_and_totals(*names: str) -> dict[str, float]:
-            rates = {f"{name}_per_second": self._in_interval[name] / interval_s for name in names}
-            return rates | {f"{name}_total": float(self._totals[name]) for name in names}
+            rates = {f"{name}_per_second": self._sums[name] / interval_s for name in names}
+            return rates | {f"{name}_total": float(totals[name]) for name in names}
 
-        taken = [
+        return [
             (BANDWIDTH, rates_and_totals("request_bytes", "response_bytes")),
-            (INFERENCE, self._inference.fields()),
-            (QUEUE, self._queue.fields()),
-            (REQUESTS, rates_and_totals("requests", "errors") | self._requests.fields()),
+            (INFERENCE, self.inference.fields()),
+            (QUEUE, self.queue.fields()),
+            (REQUESTS, rates_and_totals("requests", "errors") | self.requests.fields()),
         ]
-        self._begin()
-        return taken
 
 
 def machine_points(cpu: CpuFrequency, *, service_id: str, tier: str, timestamp_ns: int) -> list[Point]:
