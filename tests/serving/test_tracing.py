@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
+import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ from tests.components import need
 from tests.serving.fakes import served
 from tests.serving.tcp import tcp_server
 from tests.waiting import until
+from tierwise.core.errors import DependencyError
 from tierwise.serving import tracing
 from tierwise.serving.metrics import ServiceMetrics
 from tierwise.serving.service import Service
@@ -210,3 +213,20 @@ async def test_a_span_receiver_that_is_down_costs_nothing_but_its_spans(caplog: 
         response = await client.post("/predict", json=GOOD, headers=SAMPLED)
         assert response.json()["prediction"] == 10.0
     assert any("opentelemetry" in record.name for record in caplog.records)
+
+
+def test_spans_without_opentelemetry_installed_are_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "opentelemetry"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "tierwise.serving.otlp", raising=False)
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    settings = ServiceSettings(
+        model=ModelSettings(path=Path("none")), tracing=TracingSettings(otlp="http://localhost:4318/v1/traces")
+    )
+    with pytest.raises(DependencyError, match=r"pip install 'tierwise\[otel\]'"):
+        Service(settings, served())
+
+
+def test_a_service_without_spans_does_not_import_opentelemetry() -> None:
+    code = "import sys, tierwise.serving.service; sys.exit('opentelemetry' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
