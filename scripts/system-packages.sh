@@ -9,6 +9,7 @@ is_there() {
     case "$1" in
     python3-venv) python3 -c 'import ensurepip' 2>/dev/null ;;
     mosquitto-clients) command -v mosquitto_sub >/dev/null 2>&1 ;;
+    influxdb) command -v influxd >/dev/null 2>&1 ;;
     *) PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 ;;
     esac
 }
