@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml import YAML
 
 from tierwise.serving.reference import metrics_page
+from tierwise.serving.settings_reference import settings_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +74,7 @@ def _one_line(expression: str) -> str:
     return " ".join(expression.split()).replace("|", "\\|").replace("( ", "(").replace(" )", ")")
 
 
-PAGES: dict[str, Callable[[], str]] = {"metrics.md": metrics}
+PAGES: dict[str, Callable[[], str]] = {"metrics.md": metrics, "settings.md": settings_page}
 """File in this folder → what is written to it."""
 
 
