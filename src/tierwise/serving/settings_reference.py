@@ -24,7 +24,7 @@ def settings_page() -> str:
     for name, members in groups.items():
         title = (hints[name] if name else ServiceSettings).__doc__ or ""
         lines += [
-            f"## {title.strip().splitlines()[0]}\n",
+            f"## {title.strip().splitlines()[0].rstrip('.')}\n",
             "| Variable | Option | Default | |",
             "| --- | --- | --- | --- |",
         ]
