@@ -46,6 +46,7 @@ class Answer(msgspec.Struct, gc=False):
     received_ns: int
     started_ns: int
     finished_ns: int
+    batch_size: int = 1
     label: str | list[str] | None = None
     outputs: dict[str, Prediction] | None = None
     request_id: str | None = None

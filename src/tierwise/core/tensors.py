@@ -11,7 +11,7 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """One input or output of a model.
 
     ``shape`` counts the batch dimension first; ``None`` is a dimension of any size. ``dtype`` is a numpy name
-    (``float32``, ``int8``, …). Quantised tensors carry ``scale`` and ``zero_point``: real = scale · (q − zero_point).
+    (``float32``, ``int8``, …). Quantised tensors carry ``scale`` and ``zero_point``: real = scale · (q - zero_point).
     """
 
     name: str

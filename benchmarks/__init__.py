@@ -1,0 +1,1 @@
+"""Benchmarks that state their target: ``python -m benchmarks [NAME...]``."""

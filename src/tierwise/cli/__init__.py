@@ -1,0 +1,70 @@
+"""The command line: thin commands, each in a file of its own, imported only when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from tierwise import __version__
+from tierwise.core.errors import ConfigurationError, ModelError, RequestError, TierwiseError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("tierwise.cli.demo:demo", "Answer real requests at the edge and in the cloud, side by side."),
+    "serve": ("tierwise.cli.serve:serve", "Serve a model over MQTT and HTTP."),
+    "cloud": ("tierwise.cli.serve:cloud", "Serve a model as a cloud tier with a simulated network delay."),
+    "predict": ("tierwise.cli.predict:predict", "Run a model on a file of samples."),
+    "model": ("tierwise.cli.model:model", "Create and inspect models."),
+}
+"""name → (where the command is, its line in the overview): the overview imports no command."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is run or asked for help, not before."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the table: the order in which a newcomer needs them."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports and returns one command."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module_name, attribute = COMMANDS[cmd_name][0].split(":")
+        command = getattr(importlib.import_module(module_name), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module_name}:{attribute} is not a command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the overview from the table alone."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="tierwise")
+def tierwise() -> None:
+    """One model on the microcontroller, at the edge and in the cloud: run it, measure it, place it, deploy it."""
+
+
+def exit_code(error: TierwiseError) -> int:
+    """2 for bad input or usage, 1 where the work itself failed."""
+    return 2 if isinstance(error, ConfigurationError | ModelError | RequestError) else 1
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: runs the command; an error of ours becomes one line on stderr and an exit code."""
+    try:
+        tierwise.main(args=arguments, prog_name="tierwise")
+    except TierwiseError as error:
+        click.echo(f"tierwise: {error}", err=True)
+        sys.exit(exit_code(error))

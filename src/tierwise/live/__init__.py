@@ -1,0 +1,1 @@
+"""The same thing with real processes: broker, services, sensors."""

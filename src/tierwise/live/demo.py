@@ -1,0 +1,201 @@
+"""The main job: one model answering real requests at the edge and in the cloud, each a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tierwise.core.errors import ConfigurationError
+from tierwise.live.broker import private_broker
+from tierwise.live.results import Files, make_folder, write_results
+from tierwise.live.samples import held_out_samples
+from tierwise.live.sensor import Pace, Sensor, Target
+from tierwise.live.services import START_TIMEOUT_S, ServiceSpec, StatusWatch, started
+from tierwise.live.training import train_in_child
+from tierwise.messaging.settings import MqttConnectionSettings
+from tierwise.messaging.topics import CLOUD_REQUEST_TOPIC, REQUEST_TOPIC
+from tierwise.models.card import CARD_NAME, load_card
+from tierwise.models.catalog import RECIPES
+from tierwise.report.summary import Summary, TierFacts, summarise
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from tierwise.core.trace import TraceRow
+    from tierwise.live.processes import Child
+    from tierwise.models.card import ModelCard
+
+CLOUD_RUNTIME = "torch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoSettings:
+    """What to run. ``mqtt`` is the user's broker; ``None`` starts a private one."""
+
+    model: str = "anomaly-detector"
+    """A model that tierwise can create, or a folder with a ``model.yaml`` and held-out samples."""
+    requests: int = 200
+    """To each tier."""
+    rate_hz: float = 50.0
+    """Requests a second to each tier."""
+    edge_runtime: Literal["onnx", "litert"] = "onnx"
+    latency_ms: float = 50.0
+    """Delay of the cloud's simulated network, one way."""
+    out: Path = Path("demo")
+    models: Path = Path("models")
+    """Where created models are kept."""
+    mqtt: MqttConnectionSettings | None = None
+    seed: int = 0
+
+    def command(self) -> str:
+        """The command that does the same again."""
+        parts = ["tierwise", "demo", "--model", self.model, "--requests", str(self.requests)]
+        parts += ["--rate", f"{self.rate_hz:g}", "--edge-runtime", self.edge_runtime]
+        parts += ["--latency-ms", f"{self.latency_ms:g}", "--seed", str(self.seed)]
+        if self.mqtt is not None:
+            parts += ["--mqtt", f"{self.mqtt.host}:{self.mqtt.port}"]
+        return shlex.join(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """Who wants to know how far it is. ``on_step`` hears what is done next, ``on_row`` every finished request."""
+
+    on_step: Callable[[str], None] = lambda _: None
+    on_row: Callable[[TraceRow], None] = lambda _: None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoResult:
+    """The figures, where they are written, and what went wrong on the way."""
+
+    summary: Summary
+    files: Files
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Broker:
+    """Where to connect; ``is_shared`` where others use it too."""
+
+    settings: MqttConnectionSettings
+    name: str
+    is_shared: bool
+
+    @property
+    def address(self) -> str:
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        return f"{host}:{self.settings.port}"
+
+
+async def run_demo(settings: DemoSettings, listener: Listener | None = None) -> DemoResult:
+    """Runs everything and writes the results; whatever it started has ended when it returns or raises.
+
+    Raises ``ConfigurationError`` for bad settings, ``ModelError`` for an unusable model, ``DependencyError`` for what
+    is not installed, ``TransportError`` where the broker or a service does not start. A service that fails later is
+    no error: its requests are rows with an outcome, and ``problems`` tells.
+    """
+    hear = listener or Listener()
+    _check(settings)
+    make_folder(settings.out)
+    folder, card = await _model(settings, hear)
+    specs = _specs(settings, folder, token=secrets.token_hex(3))
+    facts = {spec.tier: TierFacts(spec.runtime, card.artifact_for(spec.runtime).file) for spec in specs}
+    samples = held_out_samples(card, folder, count=settings.requests, seed=settings.seed)
+    async with contextlib.AsyncExitStack() as stack:
+        hear.on_step("starting the broker" if settings.mqtt is None else "connecting to the broker")
+        broker = await stack.enter_async_context(_broker(settings))
+        ids = [spec.service_id for spec in specs]
+        watch = await stack.enter_async_context(StatusWatch(broker.settings, ids, is_shared=broker.is_shared))
+        services = {
+            spec: await stack.enter_async_context(started(spec, broker.address, is_shared=broker.is_shared))
+            for spec in specs
+        }
+        for spec, child in services.items():
+            hear.on_step(f"starting the {spec.tier} service with {spec.runtime}")
+            await child.wait_ready(lambda spec=spec: watch.is_online(spec.service_id), timeout_s=START_TIMEOUT_S)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        hear.on_step("asking both tiers")
+        device_id = f"demo-sensor-{secrets.token_hex(3)}"
+        async with Sensor(broker.settings, device_id=device_id, model=card.name, on_row=hear.on_row) as sensor:
+            targets = [Target(spec.tier, spec.topic) for spec in specs]
+            rows = await sensor.send(samples, targets, Pace(rate_hz=settings.rate_hz))
+        problems = [_ended(child) for child in services.values() if child.exit_code is not None]
+        hear.on_step("stopping the services")
+    summary = summarise(rows, facts=facts)
+    problems += [f"the {name} answered nothing" for name, tier in summary.tiers.items() if not tier.answered]
+    files = write_results(summary, rows, card, command=settings.command(), broker=broker.name, out=settings.out)
+    return DemoResult(summary=summary, files=files, problems=tuple(problems))
+
+
+def _check(settings: DemoSettings) -> None:
+    """All that is wrong at once."""
+    problems = []
+    if settings.requests < 1:
+        problems.append(f"--requests: at least 1 is needed, got {settings.requests}")
+    if not 0 < settings.rate_hz <= 100_000:  # noqa: PLR2004 - far above what a sensor in Python can do
+        problems.append(f"--rate: expected requests a second above 0, at most 100000, got {settings.rate_hz:g}")
+    if not 0 <= settings.latency_ms <= 60_000:  # noqa: PLR2004 - a minute each way
+        problems.append(f"--latency-ms: expected 0 to 60000, got {settings.latency_ms:g}")
+    if problems:
+        raise ConfigurationError("; ".join(problems))
+
+
+async def _model(settings: DemoSettings, hear: Listener) -> tuple[Path, ModelCard]:
+    """The model's folder and card; a model that tierwise knows is created where it is not there yet."""
+    given = Path(settings.model)
+    if (given / CARD_NAME).is_file():
+        return given, load_card(given)
+    recipe = RECIPES.get(settings.model)
+    if recipe is None:
+        raise ConfigurationError(
+            f"--model {settings.model}: neither one of {', '.join(RECIPES)} nor a folder with a {CARD_NAME}"
+        )
+    folder = settings.models / recipe.name
+    if (folder / CARD_NAME).is_file() and (card := load_card(folder)).version == recipe.version:
+        return folder, card
+    hear.on_step(f"creating the model {recipe.name}, once")
+    await train_in_child(recipe.name, folder, on_step=hear.on_step)
+    return folder, load_card(folder)
+
+
+def _specs(settings: DemoSettings, folder: Path, *, token: str) -> list[ServiceSpec]:
+    """Edge and cloud. On a broker that others use too, topics of our own keep their services out of it."""
+    suffix = "" if settings.mqtt is None else f"/demo-{token}"
+    return [
+        ServiceSpec(
+            tier="edge",
+            service_id=f"demo-edge-{token}",
+            model=folder,
+            runtime=settings.edge_runtime,
+            topic=f"{REQUEST_TOPIC}{suffix}",
+        ),
+        ServiceSpec(
+            tier="cloud",
+            service_id=f"demo-cloud-{token}",
+            model=folder,
+            runtime=CLOUD_RUNTIME,
+            topic=f"{CLOUD_REQUEST_TOPIC}{suffix}",
+            latency_ms=settings.latency_ms,
+        ),
+    ]
+
+
+@contextlib.asynccontextmanager
+async def _broker(settings: DemoSettings) -> AsyncIterator[_Broker]:
+    if settings.mqtt is not None:
+        own = replace(settings.mqtt, client_id_prefix="tierwise-demo", fail_fast=True)
+        yield _Broker(own, f"MQTT at {own.host}:{own.port}", is_shared=True)
+        return
+    async with private_broker() as private:
+        local = MqttConnectionSettings(
+            host=private.host, port=private.port, client_id_prefix="tierwise-demo", fail_fast=True
+        )
+        yield _Broker(local, f"{private.kind}, private, MQTT {private.protocol}", is_shared=False)
+
+
+def _ended(child: Child) -> str:
+    return f"the {child.name} ended with code {child.exit_code} during the run: {child.last_words()}"

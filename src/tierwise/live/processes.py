@@ -1,0 +1,194 @@
+"""Child processes that always end: with their block, with their parent, by their own process id."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tierwise.core.errors import DependencyError, TransportError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+
+_KEPT_LINES = 1000
+_FIRST_PAUSE_S = 0.005
+_LONGEST_PAUSE_S = 0.1
+_TAIL_S = 1.0
+"""How long the last lines of an ended process are waited for."""
+
+# Runs in the child before the program: Linux is asked to kill it when its parent dies, however that happens. It is a
+# program of its own because code between fork and exec can deadlock where the parent has threads.
+_TIED_TO_PARENT = """
+import ctypes, os, signal, sys
+parent = int(sys.argv[1])
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() != parent:
+    sys.exit("the parent process ended first")
+os.execv(sys.argv[2], sys.argv[3:])
+"""
+
+
+class Child:
+    """A running program. ``lines`` holds the last 1000 lines that it wrote to stdout and stderr."""
+
+    def __init__(self, process: asyncio.subprocess.Process, name: str, on_line: Callable[[str], None] | None) -> None:
+        self.name = name
+        self.pid = process.pid
+        self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._process = process
+        self._on_line = on_line
+        self._news = asyncio.Event()
+        self._ended = False
+        self._reader = asyncio.create_task(self._read(), name=f"output of {name}")
+
+    @property
+    def exit_code(self) -> int | None:
+        """``None`` while it runs; minus the signal's number where one ended it."""
+        return self._process.returncode
+
+    async def wait(self) -> int:
+        """Exit code, when it has ended."""
+        return await self._process.wait()
+
+    async def wait_line(self, text: str, *, timeout_s: float = 10.0) -> str:
+        """The first line with ``text`` in it. Raises ``TransportError`` when it does not come in time or at all."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    self._news.clear()
+                    found = next((line for line in self.lines if text in line), None)
+                    if found is not None:
+                        return found
+                    if self._ended:
+                        raise TransportError(f"{self.name} ended without saying {text!r}: {self.last_words()}")
+                    await self._news.wait()
+        except TimeoutError as error:
+            raise TransportError(
+                f"{self.name} did not say {text!r} within {timeout_s:g} s: {self.last_words()}"
+            ) from error
+
+    async def wait_ready(self, ready: Callable[[], Awaitable[bool]], *, timeout_s: float = 10.0) -> None:
+        """Asks ``ready`` until it says yes. Raises ``TransportError`` when the program ends or the time is over."""
+        pause_s = _FIRST_PAUSE_S
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not await ready():
+                    if self.exit_code is not None:
+                        raise TransportError(f"{self.name} ended with code {self.exit_code}: {self.last_words()}")
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        except TimeoutError as error:
+            raise TransportError(f"{self.name} was not ready within {timeout_s:g} s: {self.last_words()}") from error
+
+    def terminate(self) -> None:
+        """Asks it to end (SIGTERM)."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends it at once (SIGKILL)."""
+        self._signal(signal.SIGKILL)
+
+    async def stop(self, *, grace_s: float = 5.0) -> int:
+        """Asks it to end, kills it after ``grace_s``, and with it whatever it has started. Returns its exit code."""
+        self.terminate()
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._process.wait()
+        except TimeoutError:
+            self.kill()
+        finally:
+            # Its process group is its own: what it started and left behind is in it.
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left there
+                os.killpg(self.pid, signal.SIGKILL)
+        code = await self._process.wait()
+        await asyncio.wait({self._reader}, timeout=_TAIL_S)
+        self._reader.cancel()
+        return code
+
+    def last_words(self) -> str:
+        """The end of its output, for messages."""
+        return " | ".join(list(self.lines)[-3:]) or "it wrote nothing"
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):  # it ended on its own just now
+                self._process.send_signal(number)
+
+    async def _read(self) -> None:
+        stream, rest = self._process.stdout, b""
+        try:
+            while stream is not None and (chunk := await stream.read(65_536)):
+                *lines, rest = (rest + chunk).split(b"\n")
+                self._tell(lines)
+            self._tell([rest] if rest else [])
+        finally:
+            self._ended = True
+            self._news.set()
+
+    def _tell(self, lines: list[bytes]) -> None:
+        for raw in lines:
+            line = raw.decode(errors="replace").rstrip("\r")
+            self.lines.append(line)
+            if self._on_line is not None:
+                self._on_line(line)
+        self._news.set()
+
+
+@contextlib.asynccontextmanager
+async def child_process(
+    arguments: Sequence[str | Path],
+    *,
+    name: str | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    on_line: Callable[[str], None] | None = None,
+    grace_s: float = 5.0,
+) -> AsyncIterator[Child]:
+    """Runs a program for the length of the block, in a process group of its own.
+
+    ``env`` is added to this process's environment. Ctrl-C at the terminal does not reach the program; it is stopped
+    when the block ends, and on Linux also when this process is killed. Raises ``DependencyError`` where there is no
+    such program.
+    """
+    command = _command(arguments)
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+        start_new_session=True,
+    )
+    child = Child(process, name or Path(arguments[0]).name, on_line)
+    try:
+        yield child
+    finally:
+        await child.stop(grace_s=grace_s)
+
+
+def _command(arguments: Sequence[str | Path]) -> list[str]:
+    command = [str(argument) for argument in arguments]
+    program = shutil.which(command[0])
+    if program is None:
+        raise DependencyError(f"{command[0]} is not installed, or not on PATH")
+    if sys.platform != "linux":
+        return command
+    absolute = str(Path(program).absolute())
+    # -S and -I: the few lines need nothing but the standard library, and start fast.
+    return [sys.executable, "-I", "-S", "-c", _TIED_TO_PARENT, str(os.getpid()), absolute, *command]
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port on which nobody listens at the moment. Another process may take it first: be ready to try again."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])

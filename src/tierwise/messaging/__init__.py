@@ -1,0 +1,1 @@
+"""MQTT for whoever speaks it: the connection, the topics and the payload forms."""

@@ -1,0 +1,141 @@
+"""From an address to an accepted connection, in the newest version of MQTT that both sides speak."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING
+
+import mqtt5
+from mqtt5 import ConnAckPacket, ConnAckReasonCode, ConnectPacket, QoS
+
+from tierwise.core.errors import BrokerError, TransportError
+from tierwise.messaging.wire import MQTT5, MQTT311, Codec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from enum import IntEnum
+
+    from tierwise.messaging.settings import MqttConnectionSettings
+    from tierwise.messaging.wire import Wire
+
+_PATIENCE_WITH_5_S = 3.0
+"""Some brokers of 3.1.1 neither answer nor refuse MQTT 5; after this long 3.1.1 is tried."""
+
+_FATAL = (
+    ConnAckReasonCode.UNSUPPORTED_PROTOCOL_VERSION,
+    ConnAckReasonCode.CLIENT_ID_NOT_VALID,
+    ConnAckReasonCode.BAD_USER_NAME_OR_PASSWORD,
+    ConnAckReasonCode.NOT_AUTHORIZED,
+    ConnAckReasonCode.BANNED,
+    ConnAckReasonCode.BAD_AUTHENTICATION_METHOD,
+    ConnAckReasonCode.TOPIC_NAME_INVALID,
+    ConnAckReasonCode.PACKET_TOO_LARGE,
+    ConnAckReasonCode.PAYLOAD_FORMAT_INVALID,
+    ConnAckReasonCode.RETAIN_NOT_SUPPORTED,
+    ConnAckReasonCode.QUALITY_NOT_SUPPORTED,
+)
+"""Refusals that another try does not change."""
+
+
+class _VersionError(TransportError):
+    """The broker does not seem to know this version of MQTT."""
+
+
+async def open_wire(
+    settings: MqttConnectionSettings,
+    known: Codec | None,
+    client_id: str,
+    make_wire: Callable[[Codec], Wire],
+    *,
+    clean_start: bool,
+) -> tuple[Wire, ConnAckPacket]:
+    """An accepted connection and the broker's answer. ``known`` is the version that worked before, if any did.
+
+    Raises ``TransportError`` where another try may help and ``BrokerError`` where none will.
+    """
+    codecs = {"auto": (MQTT5, MQTT311), "5": (MQTT5,), "3.1.1": (MQTT311,)}[settings.protocol]
+    first_error: _VersionError | None = None
+    for codec in (known,) if known else codecs:
+        wire = make_wire(codec)
+        may_fall_back = codec is not codecs[-1] and known is None
+        try:
+            connack = await _greet(settings, wire, client_id, clean_start=clean_start, may_fall_back=may_fall_back)
+        except _VersionError as error:
+            first_error = first_error or error
+            wire.abort()
+        except BaseException:
+            wire.abort()
+            raise
+        else:
+            return wire, connack
+    raise first_error or TransportError(f"cannot reach {where(settings)}")
+
+
+def where(settings: MqttConnectionSettings) -> str:
+    """The broker in words, for messages."""
+    return f"the MQTT broker at {settings.host}:{settings.port}"
+
+
+def in_words(code: IntEnum) -> str:
+    """A reason code for people: ``not authorized``."""
+    return code.name.lower().replace("_", " ")
+
+
+async def _greet(
+    settings: MqttConnectionSettings, wire: Wire, client_id: str, *, clean_start: bool, may_fall_back: bool
+) -> ConnAckPacket:
+    broker = where(settings)
+    try:
+        async with asyncio.timeout(settings.connect_timeout_s):
+            loop = asyncio.get_running_loop()
+            await loop.create_connection(lambda: wire, settings.host, settings.port, ssl=settings.tls)
+            wire.send(wire.codec.write(_connect_packet(settings, client_id, clean_start=clean_start)))
+            await asyncio.wait({wire.connack}, timeout=_PATIENCE_WITH_5_S if may_fall_back else None)
+    except ssl.SSLCertVerificationError as error:
+        raise BrokerError(f"{broker} is not trusted: {error.verify_message}") from error
+    except TimeoutError as error:
+        raise TransportError(f"{broker} did not answer within {settings.connect_timeout_s:g} s") from error
+    except OSError as error:
+        raise TransportError(f"cannot reach {broker}: {error.strerror or error}") from error
+    if not wire.connack.done():
+        raise _VersionError(f"{broker} did not answer MQTT {wire.codec.version}")
+    answer = wire.connack.result()
+    if isinstance(answer, TransportError):
+        silent = may_fall_back and not wire.heard
+        raise (_VersionError if silent else TransportError)(f"{broker}: {answer}")
+    _check(answer, wire.codec, broker, may_fall_back=may_fall_back)
+    return answer
+
+
+def _check(answer: ConnAckPacket, codec: Codec, broker: str, *, may_fall_back: bool) -> None:
+    """Raises unless the broker has accepted."""
+    code = answer.reason_code
+    if code is ConnAckReasonCode.SUCCESS:
+        return
+    message = f"{broker} refused the connection (MQTT {codec.version}): {answer.reason_str or in_words(code)}"
+    if code is ConnAckReasonCode.UNSUPPORTED_PROTOCOL_VERSION and may_fall_back:
+        raise _VersionError(message)
+    raise (BrokerError if code in _FATAL else TransportError)(message)
+
+
+def _connect_packet(settings: MqttConnectionSettings, client_id: str, *, clean_start: bool) -> ConnectPacket:
+    will = settings.will
+    return ConnectPacket(
+        client_id,
+        username=settings.username,
+        password=None if settings.password is None else settings.password.encode(),
+        clean_start=clean_start,
+        will=None
+        if will is None
+        else mqtt5.Will(
+            will.topic,
+            payload=will.payload,
+            qos=QoS.AT_LEAST_ONCE if will.qos else QoS.AT_MOST_ONCE,
+            retain=will.retain,
+        ),
+        keep_alive=settings.keep_alive_s,
+        session_expiry_interval=settings.session_expiry_s,
+        receive_max=settings.receive_max,
+        max_packet_size=settings.max_packet_size,
+    )

@@ -1,0 +1,154 @@
+"""The bodies of ``POST /predict``."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from tierwise.core.errors import InvalidInputError, InvalidRequestError
+from tierwise.core.messages import Answer, Prediction, Request
+from tierwise.messaging.features import decode_features, locate
+from tierwise.messaging.payloads import DeadlineMs, Name, deadline_ns, ensure_finite, refusal
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_FIELDS = ("input", "features", "inputs")
+
+_DTYPES = {
+    "BOOL": "?", "UINT8": "u1", "UINT16": "u2", "UINT32": "u4", "UINT64": "u8", "INT8": "i1", "INT16": "i2",
+    "INT32": "i4", "INT64": "i8", "FP16": "f2", "FP32": "f4", "FP64": "f8",
+}  # fmt: skip
+"""Datatypes of the Open Inference Protocol V2 and numpy's names for them."""
+
+
+class _PredictForm(msgspec.Struct, gc=False):
+    input: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    features: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    inputs: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    model: Name | None = None
+    model_version: Name | None = None
+    request_id: Name | None = None
+    deadline_ms: DeadlineMs | None = None
+
+
+class _Tensor(msgspec.Struct):
+    """One tensor of the V2 form; ``data`` is flat or nested."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: msgspec.Raw
+
+
+class _Prediction(msgspec.Struct, omit_defaults=True, gc=False):
+    prediction: Prediction
+    inference_time_ms: float
+    model: str
+    model_version: str
+    tier: str
+    label: str | list[str] | None = None
+    outputs: dict[str, Prediction] | None = None
+    request_id: str | None = None
+    cloud_latency_ms: float | None = None
+    total_latency_ms: float | None = None
+
+
+_decoder = msgspec.json.Decoder(_PredictForm)
+_tensors = msgspec.json.Decoder(list[_Tensor])
+_encode = msgspec.json.Encoder().encode
+
+
+def decode_predict(body: bytes, *, received_ns: int) -> Request:
+    """``{"input": [...]}``, ``{"features": [...]}`` or ``{"inputs": [...]}`` as a request.
+
+    The value is one sample or a batch, or an object with one such for each named input; ``inputs`` may also be a list
+    of tensors in the V2 form. Raises ``InvalidRequestError`` and ``InvalidInputError``.
+    """
+    try:
+        form = _decoder.decode(body)
+    except (ValueError, RecursionError) as error:
+        raise refusal(body, error) from error
+    if form.input is not msgspec.UNSET and form.features is msgspec.UNSET and form.inputs is msgspec.UNSET:
+        features: NDArray[Any] | dict[str, NDArray[Any]] = decode_features(form.input, "input")
+    else:
+        features = _other_forms(form)
+    return Request(
+        features,
+        received_ns,
+        form.model,
+        form.model_version,
+        form.request_id,
+        deadline_ns(form.deadline_ms, received_ns),
+    )
+
+
+def encode_predict(answer: Answer) -> bytes:
+    """The answer's body. Raises ``InferenceError`` where the model gave NaN or infinity."""
+    body = _Prediction(
+        answer.prediction,
+        answer.inference_ns / 1e6,
+        answer.model,
+        answer.model_version,
+        answer.tier,
+        answer.label,
+        answer.outputs,
+        answer.request_id,
+    )
+    if answer.delay_ns is not None:
+        body.cloud_latency_ms = answer.delay_ns / 1e6
+        body.total_latency_ms = (answer.finished_ns - answer.received_ns + answer.delay_ns) / 1e6
+    return ensure_finite(_encode(body), answer)
+
+
+def _other_forms(form: _PredictForm) -> NDArray[Any] | dict[str, NDArray[Any]]:
+    given = [(name, raw) for name in _FIELDS if isinstance(raw := getattr(form, name), msgspec.Raw)]
+    if len(given) != 1:
+        told = " and ".join(name for name, _ in given) or "none of them"
+        raise InvalidRequestError(f"expected exactly one of input, features and inputs, got {told}")
+    name, raw = given[0]
+    if name == "inputs" and bytes(raw).lstrip(b"[ \t\r\n").startswith(b"{"):
+        return _v2_tensors(raw)
+    return decode_features(raw, name)
+
+
+def _v2_tensors(raw: msgspec.Raw) -> NDArray[Any] | dict[str, NDArray[Any]]:
+    if not bytes(raw).startswith(b"["):
+        return decode_features(raw, "inputs")
+    try:
+        tensors = _tensors.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        reason = locate(error) if isinstance(error, msgspec.ValidationError) else error
+        raise InvalidRequestError(f"inputs: {reason}") from error
+    arrays = {tensor.name: _array(tensor) for tensor in tensors}
+    if len(arrays) != len(tensors):
+        raise InvalidRequestError("inputs: two tensors have the same name")
+    return arrays
+
+
+def _array(tensor: _Tensor) -> NDArray[Any]:
+    place = f"inputs.{tensor.name}"
+    if tensor.datatype not in _DTYPES:
+        raise InvalidInputError(f"{place}: unknown datatype {tensor.datatype!r}; known are {', '.join(_DTYPES)}")
+    values = decode_features(tensor.data, place)
+    if isinstance(values, dict):
+        raise InvalidRequestError(f"{place}: data must be a list")
+    if any(size < 0 for size in tensor.shape) or math.prod(tensor.shape) != values.size:
+        raise InvalidInputError(f"{place}: shape {tensor.shape} does not hold {values.size} values")
+    dtype = np.dtype(_DTYPES[tensor.datatype])
+    if dtype.kind in "iu?" and (
+        (values != np.trunc(values)).any() or values.min() < _lowest(dtype) or values.max() > _highest(dtype)
+    ):
+        raise InvalidInputError(f"{place}: not all values are {tensor.datatype}")
+    return values.reshape(tensor.shape) if dtype.kind == "f" else values.reshape(tensor.shape).astype(dtype)
+
+
+def _lowest(dtype: np.dtype[Any]) -> int:
+    return 0 if dtype.kind == "?" else int(np.iinfo(dtype).min)
+
+
+def _highest(dtype: np.dtype[Any]) -> int:
+    return 1 if dtype.kind == "?" else int(np.iinfo(dtype).max)

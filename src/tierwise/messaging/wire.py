@@ -1,0 +1,310 @@
+"""One network connection to a broker: packets in, packets out, keep-alive. No task or future per message."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from functools import partial
+from operator import methodcaller
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import mqtt5
+from mqtt5 import (
+    ConnAckPacket,
+    DisconnectPacket,
+    DisconnectReasonCode,
+    PingReqPacket,
+    PublishPacket,
+    QoS,
+)
+
+from tierwise.core.errors import TransportError
+from tierwise.messaging import mqtt311
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mqtt5 import Packet
+
+_log = logging.getLogger(__name__)
+
+# The codec's enumerations are not integers: every one of their values is true.
+_AT_MOST_ONCE = QoS.AT_MOST_ONCE
+_EXACTLY_ONCE = QoS.EXACTLY_ONCE
+_MAX_CORK_S = 0.001
+"""Answers given while a read is worked off leave together, but none waits longer than this for the others."""
+_GOODBYE_S = 1.0
+"""A peer that does not take our last bytes in this time is cut off."""
+_FIXED_HEADER_BYTES = 5
+_MORE = 0x80
+"""Bit of a length byte that says another one follows."""
+_PUBLISH_AT_QOS_1 = 0x32
+
+
+class Codec(NamedTuple):
+    """One version of MQTT. ``read`` raises ``IndexError`` for a part of a packet and ``ValueError`` for nonsense."""
+
+    version: str
+    read: Callable[[memoryview], tuple[Packet, int]]
+    write: Callable[[Packet], bytes]
+
+
+MQTT5 = Codec("5", mqtt5.read, methodcaller("write"))
+MQTT311 = Codec("3.1.1", mqtt311.read, mqtt311.write)
+
+
+def nothing_to_acknowledge() -> None:
+    """The acknowledgement of a QoS 0 message."""
+
+
+class Wire(asyncio.Protocol):
+    """Frames, corks and counts. What packets mean is its owner's business.
+
+    ``on_message(packet, acknowledge)`` gets every PUBLISH, ``on_packet`` every other packet, ``on_writable`` is called
+    when the peer takes data again. ``closed`` is done when the connection is over; its result says why.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        max_packet_size: int,
+        *,
+        on_message: Callable[[PublishPacket, Callable[[], None]], None],
+        on_packet: Callable[[Packet], None],
+        on_writable: Callable[[], None],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.codec = codec
+        self.writable = False
+        self.heard = False
+        """Whether the peer has ever sent anything."""
+        self.connack: asyncio.Future[ConnAckPacket | TransportError] = loop.create_future()
+        self.closed: asyncio.Future[TransportError] = loop.create_future()
+        self._loop = loop
+        self._max_packet_size = max_packet_size
+        self._on_message = on_message
+        self._on_packet = on_packet
+        self._on_writable = on_writable
+        self._transport: asyncio.Transport | None = None
+        self._reason: TransportError | None = None
+        self._parts: list[bytes] = []
+        self._missing = 0
+        self._skip = 0
+        self._out: list[bytes] = []
+        self._corked_until = 0.0
+        self._flush_scheduled = False
+        self._unacknowledged: set[int] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._received = self._sent = self._pinged = False
+
+    # --- the event loop calls these
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.writable = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.writable = False
+        self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+        reason = self._reason or TransportError(f"the broker closed the connection{f': {exc}' if exc else ''}")
+        for future in (self.connack, self.closed):
+            if not future.done():
+                future.set_result(reason)
+
+    def pause_writing(self) -> None:
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        self._on_writable()
+
+    def data_received(self, data: bytes) -> None:
+        self._received = self.heard = True
+        if self._missing:
+            self._parts.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                return
+            data = b"".join(self._parts)
+            self._parts = []
+            self._missing = 0
+        if self._skip:
+            skipped = min(self._skip, len(data))
+            self._skip -= skipped
+            data = data[skipped:]
+        self._corked_until = monotonic() + _MAX_CORK_S
+        try:
+            self._read_packets(data)
+        finally:
+            self._corked_until = 0.0
+            self._flush()
+
+    # --- its owner calls these
+
+    def send(self, data: bytes) -> None:
+        """Sends the bytes of a packet, joined with others of the same moment into one write."""
+        self._out.append(data)
+        if self._corked_until:
+            if monotonic() > self._corked_until:
+                self._flush()
+                self._corked_until = monotonic() + _MAX_CORK_S
+        elif not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def keep_alive(self, interval_s: float) -> None:
+        """Starts to ping a silent peer, so that neither side takes the other for dead within ``interval_s``."""
+        if interval_s:
+            self._timer = self._loop.call_later(interval_s / 2, self._tick, interval_s / 2)
+
+    def close(self) -> None:
+        """Says goodbye, sends what is left and closes."""
+        if self._transport is not None:
+            self.send(self.codec.write(DisconnectPacket()))
+            self._flush()
+            self._transport.close()
+            self._loop.call_later(_GOODBYE_S, self._transport.abort)
+
+    def fail(self, reason: TransportError, code: DisconnectReasonCode | None = None) -> None:
+        """Breaks the connection off; an MQTT 5 peer is told ``code``."""
+        transport, self._reason = self._transport, self._reason or reason
+        self.writable = False
+        if transport is None or transport.is_closing():
+            return
+        if code is None or self.codec is not MQTT5:
+            transport.abort()
+            return
+        self.send(self.codec.write(DisconnectPacket(reason_code=code)))
+        self._flush()
+        transport.close()
+        self._loop.call_later(_GOODBYE_S, transport.abort)
+
+    def abort(self) -> None:
+        """Cuts the connection without a word, as a crash would."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- inside
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        out = self._out
+        if out and self._transport is not None:
+            self._out = []
+            self._sent = True
+            self._transport.write(b"".join(out) if len(out) > 1 else out[0])
+
+    def _read_packets(self, data: bytes) -> None:
+        read, view, offset = self.codec.read, memoryview(data), 0
+        size = len(data)
+        try:
+            while offset < size and self._reason is None:
+                try:
+                    packet, length = read(view[offset:])
+                except IndexError:
+                    self._keep(data[offset:])
+                    return
+                offset += length
+                if length > self._max_packet_size:
+                    self._refuse(data[offset - length : offset], length)
+                elif type(packet) is PublishPacket:
+                    self._deliver(packet)
+                else:
+                    self._dispatch(packet)
+        except ValueError as error:
+            self._malformed(data[offset:], error)
+        except BaseException as error:
+            # The codec panics on text that is not UTF-8; its exception has no importable name and no Exception base.
+            if type(error).__name__ != "PanicException":
+                raise
+            self._malformed(data[offset:], error)
+
+    def _deliver(self, packet: PublishPacket) -> None:
+        acknowledge: Callable[[], None] = nothing_to_acknowledge
+        if packet.qos is not _AT_MOST_ONCE:
+            if packet.qos is _EXACTLY_ONCE or packet.packet_id is None:
+                self.fail(
+                    TransportError("the broker sent QoS 2, which was not subscribed"),
+                    DisconnectReasonCode.QOS_NOT_SUPPORTED,
+                )
+                return
+            self._unacknowledged.add(packet.packet_id)
+            acknowledge = partial(self._acknowledge, packet.packet_id)
+        try:
+            self._on_message(packet, acknowledge)
+        except Exception:  # noqa: BLE001  (whatever it is, the connection goes on)
+            _log.exception("the handler of a message on %s failed", packet.topic)
+
+    def _acknowledge(self, packet_id: int) -> None:
+        if packet_id in self._unacknowledged:
+            self._unacknowledged.discard(packet_id)
+            # A PUBACK that means success has the same four bytes in both versions.
+            self.send(b"\x40\x02" + packet_id.to_bytes(2))
+
+    def _dispatch(self, packet: Packet) -> None:
+        if isinstance(packet, ConnAckPacket) and not self.connack.done():
+            self.connack.set_result(packet)
+        else:
+            self._on_packet(packet)
+
+    def _keep(self, rest: bytes) -> None:
+        """Waits for the rest of a packet, or for its end where it is too large."""
+        size = _packet_size(rest)
+        if size > self._max_packet_size and self._refuse(rest, size):
+            self._skip = size - len(rest)
+        else:
+            self._parts = [rest]
+            self._missing = max(size - len(rest), 1) if size <= self._max_packet_size else 1
+
+    def _refuse(self, head: bytes, size: int) -> bool:
+        """Acknowledges a message unread, so that it does not come again; ``False`` where more of it is needed."""
+        if head[0] & 0xF6 == _PUBLISH_AT_QOS_1:
+            start = 2 + next(index for index, byte in enumerate(head[1:]) if byte < _MORE)
+            at = start + 2 + int.from_bytes(head[start : start + 2])
+            if len(head) < at + 2:
+                return False
+            self.send(b"\x40\x02" + head[at : at + 2])
+        _log.warning("skipped a packet of %d bytes, at most %d are accepted", size, self._max_packet_size)
+        return True
+
+    def _malformed(self, data: bytes, error: BaseException) -> None:
+        if not self.connack.done():
+            # Brokers that know only 3.1.1 answer a connect of MQTT 5 in their own form.
+            try:
+                packet, _ = mqtt311.read(memoryview(data))
+            except (IndexError, ValueError):
+                pass
+            else:
+                self._dispatch(packet)
+                return
+        self.fail(
+            TransportError(f"the peer does not speak MQTT {self.codec.version}: {error}"),
+            DisconnectReasonCode.MALFORMED_PACKET,
+        )
+
+    def _tick(self, interval_s: float) -> None:
+        if self._pinged and not self._received:
+            self.fail(TransportError(f"the broker has been silent for {2 * interval_s:g} s"))
+            return
+        self._pinged = not (self._received and self._sent)
+        self._received = self._sent = False
+        if self._pinged:
+            self.send(self.codec.write(PingReqPacket()))
+        self._timer = self._loop.call_later(interval_s, self._tick, interval_s)
+
+
+def _packet_size(data: bytes) -> int:
+    """Bytes of the packet that begins in ``data``, 0 where its header is not complete."""
+    length = 0
+    for index, byte in enumerate(data[1:_FIXED_HEADER_BYTES]):
+        length |= (byte & 0x7F) << 7 * index
+        if byte < _MORE:
+            return 2 + index + length
+    return 0

@@ -1,0 +1,75 @@
+"""The summary as a table for the terminal: one column a tier, so that it fits 80 columns with three of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from tierwise.report import words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import RenderableType
+
+    from tierwise.report.summary import Summary, TierSummary
+
+TIER_STYLES = {"device": "green", "edge": "blue", "cloud": "yellow"}
+
+METRICS: tuple[tuple[str, Callable[[TierSummary], str]], ...] = (
+    ("requests", lambda tier: str(tier.requests)),
+    ("answered", lambda tier: str(tier.answered)),
+    ("errors", words.errors),
+    ("accuracy", lambda tier: words.percent(tier.accuracy)),
+    ("inference p50, ms", lambda tier: words.ms(tier.inference_ms.p50)),
+    ("  p95", lambda tier: words.ms(tier.inference_ms.p95)),
+    ("  p99", lambda tier: words.ms(tier.inference_ms.p99)),
+    ("end to end p50, ms", lambda tier: words.ms(tier.end_to_end_ms.p50)),
+    ("  p95", lambda tier: words.ms(tier.end_to_end_ms.p95)),
+    ("  p99", lambda tier: words.ms(tier.end_to_end_ms.p99)),
+    ("bytes a request", lambda tier: f"{tier.bytes_per_request:.0f}"),
+    ("network share of the time", lambda tier: words.percent(tier.network_share)),
+    ("  measured", lambda tier: words.percent(tier.network_share_measured)),
+    ("  configured, not measured", lambda tier: words.percent(tier.network_share_configured)),
+)
+"""What is shown of each tier, in this order; an indented line belongs to the one above. The page shows the same."""
+
+
+def heading(name: str, tier: TierSummary) -> str:
+    """A tier's name with its runtime below; a modelled tier says so."""
+    note = ", ".join(part for part in (tier.runtime, "modelled" if tier.basis == "modelled" else None) if part)
+    return f"{name}\n{note}" if note else name
+
+
+def summary_table(summary: Summary) -> Table:
+    """The figures of all tiers."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 3, 0, 0))
+    table.add_column(escape(summary.model), header_style="bold", vertical="bottom")
+    for name, tier in summary.tiers.items():
+        table.add_column(escape(heading(name, tier)), header_style=f"bold {_style(name)}", justify="right")
+    for title, show in METRICS:
+        style = "dim" if title.startswith(" ") else ""
+        table.add_row(title, *(escape(show(tier)) for tier in summary.tiers.values()), style=style)
+    return table
+
+
+def basis_table(summary: Summary) -> Table:
+    """For each tier in words what was measured and what was configured."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for name, tier in summary.tiers.items():
+        table.add_row(Text(name, style=f"bold {_style(name)}"), Text(words.sentence(tier)))
+    return table
+
+
+def summary_view(summary: Summary) -> RenderableType:
+    """The figures, the agreement, and what was measured."""
+    return Group(summary_table(summary), Text(words.agreement(summary), style="bold"), Text(), basis_table(summary))
+
+
+def _style(name: str) -> str:
+    return TIER_STYLES.get(name, "magenta")

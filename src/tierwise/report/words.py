@@ -1,0 +1,122 @@
+"""The same figures in words: what was measured, and what somebody configured. A configured delay is no measurement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tierwise.report.summary import Percentiles, Summary, TierSummary
+
+NOTHING = "-"
+_TENS_MS = 10.0
+
+
+def ms(value: float | None) -> str:
+    """Milliseconds, finer where they are few: ``0.012``, ``1.23``, ``45.6``, ``101.2``."""
+    if value is None:
+        return NOTHING
+    if abs(value) >= _TENS_MS:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
+
+
+def spread(percentiles: Percentiles) -> str:
+    """p50, p95 and p99 in milliseconds."""
+    return ", ".join(ms(value) for value in (percentiles.p50, percentiles.p95, percentiles.p99))
+
+
+def percent(share: float | None) -> str:
+    """A share as a percentage; 100 % and 0 % only where it is exactly so."""
+    if share is None:
+        return NOTHING
+    if share in {0, 1}:
+        return f"{100 * share:.0f} %"
+    text = f"{100 * share:.1f}"
+    if text == "100.0":
+        return "> 99.9 %"
+    return "< 0.1 %" if text == "0.0" else f"{text} %"
+
+
+def errors(tier: TierSummary) -> str:
+    """``0``, or the number with its reasons: ``3 (overloaded 1, timeout 2)``."""
+    if not tier.errors:
+        return "0"
+    return f"{tier.errors} ({', '.join(f'{outcome} {count}' for outcome, count in tier.errors_by_outcome.items())})"
+
+
+def runtime(tier: TierSummary) -> str:
+    """``onnx, model.onnx``, as far as it is known."""
+    return ", ".join(part for part in (tier.runtime, tier.artifact) if part)
+
+
+def where(summary: Summary) -> str:
+    """``at the edge and in the cloud``."""
+    places = {"device": "on the device", "edge": "at the edge", "cloud": "in the cloud"}
+    return _listed([places.get(name, f"on {name}") for name in summary.tiers])
+
+
+def lede(summary: Summary) -> str:
+    """The result in two or three sentences."""
+    answered = {name: tier for name, tier in summary.tiers.items() if tier.answered}
+    if not answered:
+        return "No tier answered a single request."
+    times = _listed([f"{ms(tier.end_to_end_ms.p50)} ms from the {name}" for name, tier in answered.items()])
+    told = [f"Half of the answers came within {times}."]
+    told += [
+        f"{ms(tier.configured_delay_ms)} ms of the {name}'s time was configured, not measured."
+        for name, tier in answered.items()
+        if tier.configured_delay_ms
+    ]
+    told += [f"The {name}'s times are modelled." for name, tier in answered.items() if tier.basis == "modelled"]
+    return " ".join((*told, agreement(summary)))
+
+
+def distribution(summary: Summary) -> str:
+    """The latency plots for those who cannot see them."""
+    return "End-to-end latency in milliseconds, p50, p95 and p99: " + "; ".join(
+        f"{name} {spread(tier.end_to_end_ms)}" for name, tier in summary.tiers.items()
+    )
+
+
+def _listed(items: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    *first, last = items
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def agreement(summary: Summary) -> str:
+    """One sentence on agreement."""
+    if summary.agreement is None:
+        return "No sample was answered with a label by every tier, so agreement cannot be told."
+    names = _listed(list(summary.tiers))
+    if summary.agreement == 1:
+        return f"{names.capitalize()} gave the same label on all {summary.compared} samples."
+    differing = round((1 - summary.agreement) * summary.compared)
+    return (
+        f"{names.capitalize()} gave the same label on {percent(summary.agreement)} of {summary.compared} samples "
+        f"and differ on {differing}."
+    )
+
+
+def sentence(tier: TierSummary) -> str:
+    """What was measured on this tier and what was configured."""
+    how = f" with {runtime(tier)}" if runtime(tier) else ""
+    if not tier.answered:
+        return f"Nothing was answered, {errors(tier)}, so there is nothing to measure."
+    lost = f" {tier.errors} of {tier.requests} requests failed and are in no latency figure." if tier.errors else ""
+    if tier.basis == "modelled":
+        return f"Modelled{how}, not measured: the times come from a model of the hardware.{lost}"
+    if tier.network_share is None:
+        return f"The end-to-end time was measured{how}; the tier did not tell its inference time.{lost}"
+    if not tier.configured_delay_ms:
+        return (
+            f"All of it was measured{how}; no delay was added. "
+            f"Messaging is {percent(tier.network_share)} of the time, the rest is queue and inference.{lost}"
+        )
+    return (
+        f"Inference, queue and messaging were measured{how}. {ms(tier.configured_delay_ms)} ms, "
+        f"{percent(tier.network_share_configured)} of the time, is a configured delay that stands for a network: "
+        f"it was not measured.{lost}"
+    )

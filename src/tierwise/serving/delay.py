@@ -1,0 +1,24 @@
+"""The simulated network between the sensor's site and the cloud: a one-way delay up and another one down."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tierwise.serving.settings import DelaySettings
+
+
+class Delay:
+    """Draws one-way delays: ``latency_ms`` ± an evenly distributed ``jitter_ms``, never below zero."""
+
+    def __init__(self, settings: DelaySettings, *, seed: int | None = None) -> None:
+        self._latency_ns = settings.latency_ms * 1e6
+        self._jitter_ns = settings.jitter_ms * 1e6
+        self._random = random.Random(seed)  # noqa: S311 -- a network's jitter is no secret
+
+    def draw_ns(self) -> int:
+        """One delay in nanoseconds."""
+        if not self._jitter_ns:
+            return round(self._latency_ns)
+        return max(0, round(self._latency_ns + self._random.uniform(-self._jitter_ns, self._jitter_ns)))

@@ -1,0 +1,176 @@
+"""What a service measures of itself, for Prometheus.
+
+A request costs two appends here. They are counted many at a time, when someone looks or a thousand have gathered;
+observing six prometheus_client histograms a request took as long as the model itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from tierwise import __version__
+from tierwise.serving.cpu import CpuFrequency
+from tierwise.serving.histogram import Histogram
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+    from prometheus_client.metrics_core import Metric
+
+TEXT_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OK = "ok"
+LABELS = ("model", "version", "tier", "transport")
+
+_GATHERED = 1024
+"""Observations that wait to be counted, at most."""
+
+_SECONDS = (50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_BYTES = (64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0)
+
+
+class Distribution(NamedTuple):
+    """One histogram: its name without prefix, what it tells, its buckets, and its unit in the unit observed."""
+
+    name: str
+    help: str
+    bounds: tuple[float, ...]
+    scale: float
+
+
+EXECUTION = (
+    Distribution("queue_duration_seconds", "From a request's arrival to the start of the model.", _SECONDS, 1e-9),
+    Distribution("inference_duration_seconds", "The model's execution alone.", (5e-6, 10e-6, 25e-6, *_SECONDS), 1e-9),
+    Distribution(
+        "batch_size",
+        "Samples in one execution of the model.",
+        (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0),
+        1.0,
+    ),
+)
+REQUEST = (
+    Distribution("request_duration_seconds", "From a request's arrival to its encoded answer.", _SECONDS, 1e-9),
+    Distribution("request_size_bytes", "Payload of a request.", _BYTES, 1.0),
+    Distribution("response_size_bytes", "Payload of an answer or error.", _BYTES, 1.0),
+)
+
+
+class Figures(NamedTuple):
+    """What one meter has counted since the last look: nanoseconds, float64[n]."""
+
+    codes: Counter[str]
+    request_ns: NDArray[np.float64]
+    inference_ns: NDArray[np.float64]
+
+
+class Meter:
+    """The metrics of one model, version, tier and transport. Used on the event loop only."""
+
+    def __init__(self, labels: tuple[str, ...], on_figures: Callable[[Figures], None]) -> None:
+        self.labels = labels
+        self.in_progress = 0
+        self.codes: Counter[str] = Counter()
+        self.histograms = {distribution.name: Histogram(distribution.bounds) for distribution in (*EXECUTION, *REQUEST)}
+        self._on_figures = on_figures
+        self._executions: list[tuple[int, int, int]] = []
+        self._requests: list[tuple[int, int, int]] = []
+        self._new_codes: list[str] = []
+
+    def executed(self, queue_ns: int, inference_ns: int, batch_size: int) -> None:
+        """Notes one execution of the model."""
+        self._executions.append((queue_ns, inference_ns, batch_size))
+
+    def finished(self, code: str, duration_ns: int, request_bytes: int, response_bytes: int) -> None:
+        """Notes one request as the transport saw it; ``code`` is ``OK`` or the error's."""
+        self._new_codes.append(code)
+        self._requests.append((duration_ns, request_bytes, response_bytes))
+        if len(self._requests) >= _GATHERED:
+            self.count()
+
+    def count(self) -> None:
+        """Counts what has gathered."""
+        if not self._requests and not self._executions:
+            return
+        codes = Counter(self._new_codes)
+        requests = np.array(self._requests, np.float64).reshape(-1, len(REQUEST))
+        executions = np.array(self._executions, np.float64).reshape(-1, len(EXECUTION))
+        self._new_codes.clear()
+        self._requests.clear()
+        self._executions.clear()
+        self.codes += codes
+        for distributions, rows in ((REQUEST, requests), (EXECUTION, executions)):
+            for column, distribution in enumerate(distributions):
+                self.histograms[distribution.name].extend(rows[:, column] * distribution.scale)
+        self._on_figures(Figures(codes, requests[:, 0], executions[:, 1]))
+
+
+class ServiceMetrics(Collector):
+    """All metrics of one service, in a registry of their own. ``on_figures`` hears of all that is counted."""
+
+    def __init__(self, tier: str, on_figures: Callable[[Figures], None]) -> None:
+        self.tier = tier
+        self.registry = CollectorRegistry()
+        self._on_figures = on_figures
+        self._meters: dict[tuple[str, ...], Meter] = {}
+        self.registry.register(self)
+        self.registry.register(CpuFrequency())
+        ProcessCollector(registry=self.registry)
+
+    def meter(self, model: str, version: str, transport: str) -> Meter:
+        """The meter for these labels; made at its first use."""
+        labels = (model, version, self.tier, transport)
+        if labels not in self._meters:
+            self._meters[labels] = Meter(labels, self._on_figures)
+        return self._meters[labels]
+
+    def count(self) -> None:
+        """Counts what all meters have gathered. Call it on the event loop, before ``text`` or ``json``."""
+        for meter in self._meters.values():
+            meter.count()
+
+    def collect(self) -> Iterator[Metric]:
+        """For the registry: one family each."""
+        meters = list(self._meters.values())
+        requests = CounterMetricFamily(
+            "tierwise_requests", "Requests by outcome: ok, or the code of the error.", labels=(*LABELS, "code")
+        )
+        in_progress = GaugeMetricFamily("tierwise_requests_in_progress", "Requests under way.", labels=LABELS)
+        for meter in meters:
+            in_progress.add_metric(meter.labels, meter.in_progress)
+            for code, count in sorted(meter.codes.items()):
+                requests.add_metric((*meter.labels, code), count)
+        yield requests
+        yield in_progress
+        for distribution in (*REQUEST, *EXECUTION):
+            family = HistogramMetricFamily(f"tierwise_{distribution.name}", distribution.help, labels=LABELS)
+            for meter in meters:
+                histogram = meter.histograms[distribution.name]
+                family.add_metric(meter.labels, buckets=list(histogram.buckets()), sum_value=histogram.sum)
+            yield family
+        build_info = GaugeMetricFamily(
+            "tierwise_build_info", "Always 1; the labels tell version and tier.", labels=("version", "tier")
+        )
+        build_info.add_metric((__version__, self.tier), 1)
+        yield build_info
+
+    def text(self) -> bytes:
+        """The registry in Prometheus' text form 0.0.4."""
+        return generate_latest(self.registry)
+
+    def json(self) -> dict[str, Any]:
+        """The registry as ``{name: {"type", "help", "samples": [{"name", "labels", "value"}]}}``."""
+        return {
+            family.name: {
+                "type": family.type,
+                "help": family.documentation,
+                "samples": [{"name": s.name, "labels": s.labels, "value": s.value} for s in family.samples],
+            }
+            for family in self.registry.collect()
+        }

@@ -1,0 +1,229 @@
+"""The MQTT transport: requests in, results and errors out, status, and acknowledgement after the answer."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from tierwise.core.clocks import epoch_us, monotonic_ns
+from tierwise.core.errors import ConfigurationError, InferenceError, PayloadTooLargeError, TierwiseError
+from tierwise.core.messages import Answer
+from tierwise.messaging.connection import MqttConnection
+from tierwise.messaging.payloads import (
+    RAW_CONTENT_TYPE,
+    decode_raw_request,
+    decode_request,
+    encode_error,
+    encode_result,
+    salvage_ids,
+)
+from tierwise.messaging.settings import MqttConnectionSettings, Will
+from tierwise.messaging.topics import error_topic, is_topic_name, result_topic, shared, status_topic
+from tierwise.serving.metrics import OK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mqtt5 import PublishPacket
+
+    from tierwise.messaging.payloads import DeviceRequest
+    from tierwise.serving.dataplane import DataPlane
+    from tierwise.serving.health import Health
+    from tierwise.serving.metrics import ServiceMetrics
+    from tierwise.serving.settings import Endpoint, MqttSettings
+
+TIMING = "tierwise-timing"
+"""A request with this user property gets ``arrived_us``, ``started_us`` and ``finished_us`` with its answer."""
+
+TRACEPARENT = "traceparent"
+
+HEADER_BYTES = 65_536
+"""Room for topic and properties of the largest request: the payload limit is told by our error, not by the broker."""
+
+
+log = logging.getLogger("tierwise.mqtt")
+
+
+class MqttTransport:
+    """Answers what arrives on the request topic."""
+
+    def __init__(
+        self,
+        plane: DataPlane,
+        settings: MqttSettings,
+        *,
+        service_id: str,
+        metrics: ServiceMetrics,
+        health: Health,
+        queue_size: int,
+        max_payload_bytes: int,
+    ) -> None:
+        if settings.endpoint is None:
+            raise ConfigurationError("the MQTT transport needs a broker: --mqtt HOST:PORT")
+        self._plane = plane
+        self._health = health
+        self._max_payload_bytes = max_payload_bytes
+        self._meter = metrics.meter(plane.model.name, plane.model.version, "mqtt")
+        self._status_topic = status_topic(service_id)
+        self.request_topic = settings.request_topic
+        self._filter = (
+            shared(settings.request_topic, settings.share_group) if settings.share_group else settings.request_topic
+        )
+        health.mqtt_connected = False
+        self.connection = MqttConnection(
+            connection_settings(
+                settings,
+                settings.endpoint,
+                service_id=service_id,
+                receive_max=queue_size,
+                max_payload_bytes=max_payload_bytes,
+            ),
+            on_message=self._on_message,
+            on_state=self._on_state,
+        )
+
+    async def start(self) -> None:
+        """Connects in the background and subscribes, now and after every reconnect."""
+        await self.connection.subscribe(self._filter)
+        await self.connection.start()
+
+    def _on_state(self, connected: bool) -> None:  # noqa: FBT001 -- the connection's callback
+        self._health.mqtt_connected = connected
+        if connected:
+            self.connection.publish(self._status_topic, b"online", qos=1, retain=True)
+
+    async def stop_accepting(self) -> None:
+        """Ends the subscription: the broker gives further requests to others, or keeps them."""
+        await self.connection.unsubscribe(self._filter)
+
+    async def stop(self) -> None:
+        """Says ``stopped`` and disconnects. Call it when nothing is under way any more."""
+        if self.connection.connected:
+            await self.connection.publish_and_wait(self._status_topic, b"stopped", retain=True)
+        await self.connection.stop()
+
+    def _on_message(self, packet: PublishPacket, acknowledge: Callable[[], None]) -> None:
+        received_ns = monotonic_ns()
+        device: DeviceRequest | None = None
+        properties = dict(packet.user_properties) if packet.user_properties else {}
+
+        def reply(outcome: Answer | TierwiseError) -> None:
+            self._reply(packet, properties, device, outcome, received_ns)
+            acknowledge()
+
+        try:
+            if len(packet.payload) > self._max_payload_bytes:
+                size, limit = len(packet.payload), self._max_payload_bytes
+                raise PayloadTooLargeError(f"the request has {size} bytes, the limit is {limit} (--max-payload-bytes)")
+            if packet.content_type == RAW_CONTENT_TYPE:
+                device = decode_raw_request(packet.payload, packet.user_properties, received_ns=received_ns)
+            else:
+                device = decode_request(packet.payload, received_ns=received_ns)
+        except TierwiseError as error:
+            reply(error)
+            return
+        request = device.request
+        if packet.message_expiry_interval is not None:
+            expires_ns = received_ns + packet.message_expiry_interval * 1_000_000_000
+            request.deadline_ns = expires_ns if request.deadline_ns is None else min(expires_ns, request.deadline_ns)
+        self._plane.submit(request, self._meter, reply)
+
+    def _reply(
+        self,
+        packet: PublishPacket,
+        properties: dict[str, str],
+        device: DeviceRequest | None,
+        outcome: Answer | TierwiseError,
+        received_ns: int,
+    ) -> None:
+        code, topic, payload = _encode(packet, properties, device, outcome)
+        qos: Literal[0, 1] = 1 if packet.qos else 0
+        told = _user_properties(properties, outcome)
+        try:
+            self.connection.publish(topic, payload, qos=qos, user_properties=told)
+            if packet.response_topic and is_topic_name(packet.response_topic):
+                self.connection.publish(
+                    packet.response_topic,
+                    payload,
+                    qos=qos,
+                    user_properties=told,
+                    correlation_data=packet.correlation_data,
+                )
+        except TierwiseError as error:
+            log.warning("answer not published", extra={"topic": topic, "reason": str(error)})
+            code = error.code
+        self._meter.finished(code, monotonic_ns() - received_ns, len(packet.payload), len(payload))
+
+
+def _encode(
+    packet: PublishPacket, properties: dict[str, str], device: DeviceRequest | None, outcome: Answer | TierwiseError
+) -> tuple[str, str, bytes]:
+    """Outcome code, topic and payload. An answer that JSON cannot carry becomes an error."""
+    if isinstance(outcome, Answer) and device is not None:
+        try:
+            payload = encode_result(device.device_id, device.timestamp_us, outcome)
+        except TierwiseError as unfit:
+            outcome = unfit
+        else:
+            return OK, result_topic(device.device_id), payload
+    error = outcome if isinstance(outcome, TierwiseError) else InferenceError("an answer without a device")
+    topic, payload = _error(packet, properties, device, error)
+    return error.code, topic, payload
+
+
+def _error(
+    packet: PublishPacket, properties: dict[str, str], device: DeviceRequest | None, error: TierwiseError
+) -> tuple[str, bytes]:
+    if device is not None:
+        return error_topic(device.device_id), encode_error(
+            device.device_id, device.timestamp_us, error, request_id=device.request.request_id
+        )
+    if packet.content_type == RAW_CONTENT_TYPE:
+        device_id, timestamp_us = salvage_ids(msgspec.json.encode(properties))
+    else:
+        device_id, timestamp_us = salvage_ids(packet.payload)
+    return error_topic(device_id), encode_error(device_id, timestamp_us, error)
+
+
+def _user_properties(asked: dict[str, str], outcome: Answer | TierwiseError) -> list[tuple[str, str]]:
+    """Passes the trace context on, and the instants to whoever asked for them."""
+    if not asked:
+        return []
+    told = [(TRACEPARENT, asked[TRACEPARENT])] if TRACEPARENT in asked else []
+    if TIMING in asked and isinstance(outcome, Answer):
+        instants = {
+            "arrived_us": outcome.received_ns,
+            "started_us": outcome.started_ns,
+            "finished_us": outcome.finished_ns,
+        }
+        told += [(name, str(epoch_us(at_ns))) for name, at_ns in instants.items()]
+    return told
+
+
+def connection_settings(
+    settings: MqttSettings, endpoint: Endpoint, *, service_id: str, receive_max: int, max_payload_bytes: int
+) -> MqttConnectionSettings:
+    """The connection of a service: its will says ``offline``. Raises ``ConfigurationError`` for unreadable files."""
+    password = None
+    context = None
+    try:
+        if settings.password_file is not None:
+            password = settings.password_file.read_text(encoding="utf-8").strip()
+        if settings.tls or settings.ca_file is not None:
+            context = ssl.create_default_context(cafile=settings.ca_file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot read {settings.password_file or settings.ca_file}: {error}") from error
+    return MqttConnectionSettings(
+        host=endpoint.host,
+        port=endpoint.port,
+        client_id_prefix=f"tierwise-{service_id}",
+        max_packet_size=max_payload_bytes + HEADER_BYTES,
+        username=settings.username,
+        password=password,
+        tls=context,
+        receive_max=min(receive_max, 65535),
+        will=Will(status_topic(service_id), b"offline"),
+    )

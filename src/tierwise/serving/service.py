@@ -1,0 +1,159 @@
+"""A running service: loads the model, opens its transports, logs its figures, and stops without losing a request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING, Any, Self
+
+import uvloop
+
+from tierwise.serving.dataplane import DataPlane
+from tierwise.serving.delay import Delay
+from tierwise.serving.health import Health
+from tierwise.serving.http import HttpApp
+from tierwise.serving.http_server import HttpServer, listen
+from tierwise.serving.metrics import ServiceMetrics
+from tierwise.serving.model import load_model
+from tierwise.serving.mqtt import MqttTransport
+from tierwise.serving.predict import PredictEndpoint
+from tierwise.serving.stats import Stats
+
+if TYPE_CHECKING:
+    from tierwise.serving.model import ServedModel
+    from tierwise.serving.settings import Endpoint, ServiceSettings
+
+log = logging.getLogger("tierwise.service")
+
+
+class Service:
+    """One model behind its transports.
+
+    ``async with`` opens and closes it; ``serve_until`` does both around an event. The model is loaded and warm before.
+    """
+
+    def __init__(self, settings: ServiceSettings, model: ServedModel) -> None:
+        self.settings = settings
+        self.service_id = settings.service_id or f"{settings.tier}-{socket.gethostname().split('.')[0]}-{os.getpid()}"
+        delay = settings.delay
+        limits = settings.limits
+        self.plane = DataPlane(
+            model,
+            tier=settings.tier,
+            queue_size=limits.queue_size,
+            inline=model.warm_s * 1e3 < limits.inline_below_ms,
+            delay=Delay(delay) if delay.latency_ms or delay.jitter_ms else None,
+        )
+        self.stats = Stats()
+        self.metrics = ServiceMetrics(settings.tier, self.stats.add)
+        self.health = Health(self.plane, service_id=self.service_id, http=settings.http.endpoint is not None)
+        self.mqtt: MqttTransport | None = None
+        self.http_endpoint: Endpoint | None = None
+        self._http: HttpServer | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        """Opens the transports. Raises ``ConfigurationError`` where the address is taken."""
+        settings, model = self.settings, self.plane.model
+        if settings.http.endpoint is not None:
+            listener = listen(settings.http.endpoint)
+            self.http_endpoint = settings.http.endpoint._replace(port=listener.getsockname()[1])
+            predict = PredictEndpoint(
+                self.plane,
+                self.metrics.meter(model.name, model.version, "http"),
+                max_payload_bytes=settings.limits.max_payload_bytes,
+            )
+            app = HttpApp(predict, metrics=self.metrics, health=self.health)
+            self._http = HttpServer(app, predict, drain_s=settings.limits.drain_s)
+            self._tasks.append(asyncio.create_task(self._http.serve(sockets=[listener])))
+        if settings.mqtt.endpoint is not None:
+            self.mqtt = MqttTransport(
+                self.plane,
+                settings.mqtt,
+                service_id=self.service_id,
+                metrics=self.metrics,
+                health=self.health,
+                queue_size=settings.limits.queue_size,
+                max_payload_bytes=settings.limits.max_payload_bytes,
+            )
+            await self.mqtt.start()
+        if settings.log.stats_interval_s:
+            self._tasks.append(asyncio.create_task(self._log_stats(settings.log.stats_interval_s)))
+        log.info(
+            "serving",
+            extra={
+                "service_id": self.service_id,
+                "tier": settings.tier,
+                "model": model.name,
+                "model_version": model.version,
+                "runtime": model.runtime.name,
+                "execution": "inline" if self.plane.inline else "thread",
+                "warm_inference_ms": round(model.warm_s * 1e3, 4),
+                "request_topic": self.mqtt.request_topic if self.mqtt else None,
+                "broker": str(settings.mqtt.endpoint) if self.mqtt else None,
+                "http": str(self.http_endpoint) if self.http_endpoint else None,
+                "delay_ms_one_way": settings.delay.latency_ms or None,
+            },
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stops accepting, finishes what is under way, says ``stopped``, closes."""
+        log.info("stopping", extra={"requests_in_progress": self.plane.pending})
+        if self.mqtt is not None:
+            await self.mqtt.stop_accepting()
+        unfinished = await self.plane.drain(self.settings.limits.drain_s)
+        if unfinished:
+            log.warning("gave up on requests", extra={"requests": unfinished, "after_s": self.settings.limits.drain_s})
+        if self.mqtt is not None:
+            await self.mqtt.stop()
+        if self._http is not None:
+            self._http.should_exit = True
+            await self._tasks.pop(0)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._log_figures()
+        self.plane.close()
+        log.info("stopped")
+
+    async def serve_until(self, stop: asyncio.Event) -> None:
+        """Runs until ``stop`` is set. Raises ``BrokerError`` where the broker refuses this client for good."""
+        async with self:
+            waiting: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
+            if self.mqtt is not None:
+                waiting.append(asyncio.create_task(self.mqtt.connection.wait_failed()))
+            done, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in pending:
+                task.cancel()
+            for task in done:
+                task.result()
+
+    async def _log_stats(self, interval_s: float) -> None:
+        due = asyncio.get_running_loop().time()
+        while True:
+            due += interval_s
+            await asyncio.sleep(due - asyncio.get_running_loop().time())
+            self._log_figures()
+
+    def _log_figures(self) -> None:
+        self.metrics.count()
+        log.info("stats", extra={"model": self.plane.model.name, **self.stats.take()})
+
+
+def run_service(settings: ServiceSettings) -> None:
+    """Loads the model and serves until SIGTERM or SIGINT. Raises a ``ModelError`` at once for an unusable model."""
+    model = load_model(settings.model, tier=settings.tier)
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await Service(settings, model).serve_until(stop)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve())

@@ -1,0 +1,284 @@
+"""Every setting of a service: grouped, with its environment variable, its option, its unit and what it is for.
+
+The annotations are the only place where a setting is described. The command line (`serve --help`) and
+`docs/settings.md` are made from them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 -- the annotations are read at run time
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from tierwise.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OFF = "off"
+HIGHEST_PORT = 65535
+
+
+class Setting(NamedTuple):
+    """How one field is set from outside."""
+
+    env: str
+    option: str
+    help: str
+    unit: str = ""
+
+
+class Endpoint(NamedTuple):
+    """A host and a TCP port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def parse_endpoint(text: str, *, default_port: int) -> Endpoint | None:
+    """``HOST``, ``HOST:PORT`` or ``[IPv6]:PORT``; ``off`` gives ``None``. Raises ``ConfigurationError``."""
+    if text.lower() == OFF:
+        return None
+    host, separator, port_text = text.rpartition(":")
+    if not separator or text.endswith("]"):
+        host, port_text = text, str(default_port)
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port_text.isascii() or not port_text.isdigit() or int(port_text) > HIGHEST_PORT:
+        raise ConfigurationError(f"expected HOST:PORT or '{OFF}', got {text!r}")
+    return Endpoint(host, int(port_text))
+
+
+class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Which model is served, and how it is executed."""
+
+    path: Annotated[
+        Path,
+        Setting(
+            "MODEL_PATH",
+            "--model",
+            "An artifact (.onnx, .tflite, .pt, .pth, .pt2, .safetensors) or a folder with model.yaml.",
+        ),
+    ]
+    runtime: Annotated[
+        str | None,
+        Setting(
+            "TIERWISE_RUNTIME",
+            "--runtime",
+            "onnx, litert, torch or tflm; by default the one that fits the file and the tier.",
+        ),
+    ] = None
+    threads: Annotated[int, Setting("TIERWISE_THREADS", "--threads", "Threads inside one inference.")] = 1
+    trust_pickle: Annotated[
+        bool,
+        Setting(
+            "TIERWISE_TRUST_PICKLE", "--trust-pickle", "Load a pickled PyTorch module, which runs code from the file."
+        ),
+    ] = False
+
+
+class MqttSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The MQTT transport."""
+
+    endpoint: Annotated[
+        Endpoint | None,
+        Setting(
+            "TIERWISE_MQTT",
+            "--mqtt",
+            "Broker as HOST:PORT, or off. MQTT_BROKER_HOST and MQTT_BROKER_PORT set the same.",
+        ),
+    ] = Endpoint("localhost", 1883)
+    request_topic: Annotated[
+        str, Setting("TIERWISE_REQUEST_TOPIC", "--request-topic", "Topic on which requests arrive.")
+    ] = "ml/inference/request"
+    share_group: Annotated[
+        str | None,
+        Setting(
+            "TIERWISE_SHARE_GROUP",
+            "--share-group",
+            "Group of a shared subscription: replicas of one group divide the requests among themselves.",
+        ),
+    ] = None
+    username: Annotated[
+        str | None, Setting("TIERWISE_MQTT_USERNAME", "--mqtt-username", "User name at the broker.")
+    ] = None
+    password_file: Annotated[
+        Path | None,
+        Setting("TIERWISE_MQTT_PASSWORD_FILE", "--mqtt-password-file", "File that holds the password at the broker."),
+    ] = None
+    tls: Annotated[bool, Setting("TIERWISE_MQTT_TLS", "--mqtt-tls", "Speak TLS to the broker.")] = False
+    ca_file: Annotated[
+        Path | None,
+        Setting(
+            "TIERWISE_MQTT_CA_FILE", "--mqtt-ca-file", "Certificate authority of the broker; the system's by default."
+        ),
+    ] = None
+
+
+class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The HTTP transport."""
+
+    endpoint: Annotated[
+        Endpoint | None,
+        Setting("TIERWISE_HTTP", "--http", "Address to listen on as HOST:PORT, or off; port 0 takes a free one."),
+    ] = Endpoint("127.0.0.1", 8080)
+
+
+class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a service takes on before it says no."""
+
+    queue_size: Annotated[
+        int, Setting("TIERWISE_QUEUE_SIZE", "--queue-size", "Requests that may be under way; one more is refused.")
+    ] = 1000
+    max_payload_bytes: Annotated[
+        int, Setting("TIERWISE_MAX_PAYLOAD_BYTES", "--max-payload-bytes", "Largest request that is read.", "bytes")
+    ] = 1_000_000
+    inline_below_ms: Annotated[
+        float,
+        Setting(
+            "TIERWISE_INLINE_BELOW_MS",
+            "--inline-below-ms",
+            "A model faster than this runs on the event loop, a slower one in a thread of its own.",
+            "ms",
+        ),
+    ] = 1.0
+    drain_s: Annotated[
+        float,
+        Setting(
+            "TIERWISE_DRAIN_S", "--drain-s", "Time that requests under way get to finish when the service stops.", "s"
+        ),
+    ] = 20.0
+
+
+class DelaySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The simulated network between here and the cloud. Zero means none."""
+
+    latency_ms: Annotated[
+        float,
+        Setting(
+            "TIERWISE_CLOUD_LATENCY_MS", "--latency-ms", "One-way delay, added on the way up and on the way down.", "ms"
+        ),
+    ] = 0.0
+    jitter_ms: Annotated[
+        float,
+        Setting(
+            "TIERWISE_CLOUD_JITTER_MS", "--jitter-ms", "Each delay varies evenly by as much as this, up or down.", "ms"
+        ),
+    ] = 0.0
+
+
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a service writes to stderr."""
+
+    level: Annotated[str, Setting("TIERWISE_LOG_LEVEL", "--log-level", "debug, info, warning or error.")] = "info"
+    format: Annotated[str, Setting("TIERWISE_LOG_FORMAT", "--log-format", "json, or text for reading.")] = "json"
+    stats_interval_s: Annotated[
+        float,
+        Setting(
+            "TIERWISE_STATS_INTERVAL_S",
+            "--stats-interval-s",
+            "Time between two lines of latency and throughput; 0 for none.",
+            "s",
+        ),
+    ] = 60.0
+
+
+class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One service."""
+
+    model: ModelSettings
+    tier: Annotated[str, Setting("TIERWISE_TIER", "--tier", "Where this service stands: device, edge or cloud.")] = (
+        "edge"
+    )
+    service_id: Annotated[
+        str | None,
+        Setting(
+            "TIERWISE_SERVICE_ID", "--service-id", "Name in the status topic; by default tier, host and process id."
+        ),
+    ] = None
+    mqtt: MqttSettings = MqttSettings()
+    http: HttpSettings = HttpSettings()
+    limits: LimitSettings = LimitSettings()
+    delay: DelaySettings = DelaySettings()
+    log: LogSettings = LogSettings()
+
+
+class Field(NamedTuple):
+    """One setting with where it lives: ``path`` is (group, field), or just (field)."""
+
+    path: tuple[str, ...]
+    type: Any
+    default: Any
+    setting: Setting
+
+
+def fields(struct: type[msgspec.Struct] = ServiceSettings, prefix: tuple[str, ...] = ()) -> Iterator[Field]:
+    """All settings in the order in which they are declared."""
+    hints = get_type_hints(struct, include_extras=True)
+    for field in msgspec.structs.fields(struct):
+        hint = hints[field.name]
+        path = (*prefix, field.name)
+        if get_origin(hint) is Annotated:
+            kind, setting = get_args(hint)
+            yield Field(path, kind, field.default, setting)
+        else:
+            yield from fields(hint, path)
+
+
+def build(values: dict[tuple[str, ...], Any]) -> ServiceSettings:
+    """Puts values by path together; what is missing keeps its default. Raises ``ConfigurationError``."""
+    groups: dict[str, dict[str, Any]] = {"model": {}}
+    for (*group, name), value in values.items():
+        groups.setdefault(group[0] if group else "", {})[name] = value
+    own = groups.pop("", {})
+    types = get_type_hints(ServiceSettings)
+    try:
+        settings = ServiceSettings(**own, **{name: types[name](**group) for name, group in groups.items()})
+    except TypeError as error:
+        raise ConfigurationError(f"settings are incomplete: {error}") from error
+    check(settings)
+    return settings
+
+
+def check(settings: ServiceSettings) -> None:
+    """Raises ``ConfigurationError`` for values that no service can run with, all of them at once."""
+    problems = []
+    if settings.mqtt.endpoint is None and settings.http.endpoint is None:
+        problems.append("--mqtt and --http are both off: nobody could ask anything")
+    for field in fields():
+        value: Any = settings
+        for name in field.path:
+            value = getattr(value, name)
+        allowed = _CHOICES.get(field.path, ())
+        if allowed and value not in allowed:
+            problems.append(f"{field.setting.option}: expected {', '.join(allowed)}, got {value!r}")
+        if value is not None and field.path in _NO_SIGNS and (not value or set(value) & set(_NO_SIGNS[field.path])):
+            problems.append(
+                f"{field.setting.option}: a name without {' '.join(_NO_SIGNS[field.path])} is needed, got {value!r}"
+            )
+        lowest = _LOWEST.get(field.path, 0)
+        if field.type in {int, float} and not lowest <= value < float("inf"):
+            problems.append(f"{field.setting.option}: expected a number of at least {lowest}, got {value}")
+    if problems:
+        raise ConfigurationError("; ".join(problems))
+
+
+_CHOICES: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("tier",): ("device", "edge", "cloud"),
+    ("log", "level"): ("debug", "info", "warning", "error"),
+    ("log", "format"): ("json", "text"),
+}
+_NO_SIGNS: dict[tuple[str, ...], str] = {
+    ("service_id",): "/+#",
+    ("mqtt", "share_group"): "/+#",
+    ("mqtt", "request_topic"): "+#",
+}
+_LOWEST: dict[tuple[str, ...], int] = {
+    ("model", "threads"): 1,
+    ("limits", "queue_size"): 1,
+    ("limits", "max_payload_bytes"): 1,
+}

@@ -1,0 +1,49 @@
+"""Fixtures that several folders of tests share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.components import need
+from tierwise.live.broker import private_broker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tierwise.live.broker import PrivateBroker
+
+TRAINING_PACKAGES = ("torch", "safetensors", "onnx", "onnxruntime", "ai_edge_litert", "ai_edge_quantizer", "sklearn")
+
+
+@pytest.fixture(scope="session")
+def anomaly_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the model ``anomaly-detector`` with its card, artifacts and samples."""
+    return _created("anomaly-detector", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the model ``digits`` with its card, artifacts and samples."""
+    return _created("digits", tmp_path_factory)
+
+
+@pytest.fixture
+async def broker() -> AsyncIterator[PrivateBroker]:
+    """A real mosquitto of its own for the test."""
+    need(program="mosquitto")
+    async with private_broker("mosquitto") as running:
+        yield running
+
+
+def _created(name: str, factory: pytest.TempPathFactory) -> Path:
+    for package in TRAINING_PACKAGES:
+        need(package=package)
+    from tierwise.models.create import create_model  # noqa: PLC0415  needs the training extra
+    from tierwise.runtimes import load_runtime  # noqa: PLC0415  so that it fails here, not at collection
+
+    folder = factory.mktemp("models") / name
+    create_model(name, folder, load=load_runtime)
+    return folder

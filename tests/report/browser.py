@@ -1,0 +1,73 @@
+"""A real browser without a window: what a page becomes in it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from tests.components import need
+
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
+    "--disable-features=NetworkTimeServiceQuerying,OptimizationHints,MediaRouter",
+    "--host-resolver-rules=MAP * ~NOTFOUND", "--hide-scrollbars", "--force-device-scale-factor=1",
+    "--enable-logging=stderr", "--v=0",
+)  # fmt: skip
+TIMEOUT_S = 120
+
+
+@dataclass(frozen=True)
+class Visit:
+    """``dom`` after the scripts ran, what they said on the ``console``, and the network ``requests`` for the page."""
+
+    dom: str
+    console: list[str]
+    requests: list[str]
+
+
+def visit(page: Path, *flags: str) -> Visit:
+    """Opens a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "net.json"
+        dom, said = _run(page, folder, "--dump-dom", f"--log-net-log={log}", *flags)
+        return Visit(dom, re.findall(r"CONSOLE[:(].*", said), _requests(log))
+
+
+def screenshot(page: Path, to: Path, *, width: int = 1100, height: int = 2900, dark: bool = False) -> None:
+    """Writes a PNG of what is seen."""
+    with tempfile.TemporaryDirectory() as folder:
+        shade = ["--force-dark-mode"] if dark else []
+        _run(page, folder, f"--screenshot={to}", f"--window-size={width},{height}", *shade)
+    assert to.stat().st_size > 0
+
+
+def _run(page: Path, folder: str, *flags: str) -> tuple[str, str]:
+    need(program="chromium")
+    command = ["chromium", *FLAGS, f"--user-data-dir={folder}/profile", *flags, page.as_uri()]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as browser:
+        try:
+            output, errors = browser.communicate(timeout=TIMEOUT_S)
+        finally:
+            if browser.poll() is None:
+                os.killpg(browser.pid, signal.SIGKILL)
+    assert browser.returncode == 0, errors
+    return output, errors
+
+
+def _requests(log: Path) -> list[str]:
+    """URLs that the page (not the browser for itself) asked for over the network, from the browser's own log."""
+    text = log.read_text(encoding="utf-8")
+    # A browser that ends while it logs leaves the list open.
+    events = msgspec.json.decode(text if text.rstrip().endswith("}") else text.rstrip().rstrip(",") + "]}")["events"]
+    asked = [event["params"] for event in events if "url" in event.get("params", {})]
+    remote = [params for params in asked if params["url"].startswith(("http:", "https:", "ws:", "wss:"))]
+    return sorted({params["url"] for params in remote if params.get("initiator", "not an origin") != "not an origin"})

@@ -1,0 +1,92 @@
+"""The table in the terminal: complete, narrow enough, and honest."""
+
+from __future__ import annotations
+
+import io
+
+import msgspec
+import pytest
+from rich.console import Console
+from tests.report.traces import live_trace
+
+from tierwise.report import words
+from tierwise.report.summary import TierFacts, summarise
+from tierwise.report.tables import METRICS, summary_view
+
+FACTS = {"edge": TierFacts("onnx", "model.onnx"), "cloud": TierFacts("torch", "model.pt2")}
+
+
+def shown(width: int, *, lost: int = 0, encoding: str = "utf-8") -> str:
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding=encoding)
+    summary = summarise(live_trace(lost=lost), facts=FACTS)
+    Console(file=file, width=width, legacy_windows=False).print(summary_view(summary))
+    file.flush()
+    return raw.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_fits_the_width_with_every_figure_on_a_line_of_its_own(width: int) -> None:
+    text = shown(width)
+    lines = [line.strip() for line in text.splitlines()]
+
+    assert max(map(len, text.splitlines())) <= width
+    for title, _ in METRICS:
+        assert any(line.startswith(title.strip()) for line in lines), title
+    assert "\x1b" not in text, "a pipe gets no control characters"
+
+
+def test_a_pipe_without_unicode_still_gets_the_table() -> None:
+    text = shown(80, encoding="ascii")
+    assert "end to end p50, ms" in text
+
+
+def test_says_what_was_measured_and_what_was_configured() -> None:
+    text = " ".join(shown(120).split())
+    assert "All of it was measured with onnx, model.onnx; no delay was added." in text
+    assert "is a configured delay that stands for a network: it was not measured." in text
+
+
+def test_errors_are_shown_with_their_reason() -> None:
+    text = shown(80, lost=7)
+    assert "7 (timeout 7)" in text
+    assert "7 of 200 requests failed" in " ".join(text.split())
+
+
+def test_a_modelled_tier_says_so() -> None:
+    facts = {"edge": TierFacts("tflm", "model-int8.tflite", "modelled")}
+    edge = summarise([row for row in live_trace() if row.tier == "edge"], facts=facts).tiers["edge"]
+    assert words.sentence(edge).startswith("Modelled with tflm, model-int8.tflite, not measured")
+
+
+def test_three_tiers_fit_eighty_columns() -> None:
+    rows = live_trace()
+    rows += [msgspec.structs.replace(row, tier="device") for row in rows if row.tier == "edge"]
+    file = io.StringIO()
+    Console(file=file, width=80).print(summary_view(summarise(rows, facts=FACTS)))
+    p50 = next(line for line in file.getvalue().splitlines() if "end to end" in line)
+    assert len(p50.split()) == len(["end", "to", "end", "p50,", "ms", "device", "edge", "cloud"])
+
+
+def test_a_share_is_called_all_or_nothing_only_when_it_is() -> None:
+    assert words.percent(1.0) == "100 %"
+    assert words.percent(0.9999) == "> 99.9 %"
+    assert words.percent(0.0) == "0 %"
+    assert words.percent(0.0001) == "< 0.1 %"
+    assert words.percent(None) == "-"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.01234, "0.012"), (1.234, "1.23"), (45.67, "45.7"), (101.23, "101.2"), (None, "-")]
+)
+def test_milliseconds_are_finer_where_they_are_few(value: float | None, text: str) -> None:
+    assert words.ms(value) == text
+
+
+def test_disagreement_is_counted() -> None:
+    rows = live_trace(requests=4)
+    assert "on all 4 samples" in words.agreement(summarise(rows))
+    rows[0] = msgspec.structs.replace(rows[0], label="other")
+    assert words.agreement(summarise(rows)) == (
+        "Edge and cloud gave the same label on 75.0 % of 4 samples and differ on 1."
+    )

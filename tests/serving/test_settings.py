@@ -1,0 +1,97 @@
+"""Settings: one description for environment, options and documentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tierwise.core.errors import ConfigurationError
+from tierwise.serving.settings import Endpoint, build, fields, parse_endpoint
+
+MODEL: dict[tuple[str, ...], Any] = {("model", "path"): Path("model.onnx")}
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("broker:1884", Endpoint("broker", 1884)),
+        ("broker", Endpoint("broker", 1883)),
+        ("10.0.0.7:0", Endpoint("10.0.0.7", 0)),
+        ("[::1]:1884", Endpoint("::1", 1884)),
+        ("[::1]", Endpoint("::1", 1883)),
+        ("off", None),
+        ("OFF", None),
+    ],
+)
+def test_endpoints(text: str, endpoint: Endpoint | None) -> None:
+    assert parse_endpoint(text, default_port=1883) == endpoint
+
+
+@pytest.mark.parametrize("text", ["", ":1883", "host:port", "host:70000", "host:-1", "host:", "host:²"])
+def test_what_is_no_endpoint_is_told(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="expected HOST:PORT or 'off'"):
+        parse_endpoint(text, default_port=1883)
+
+
+def test_an_endpoint_reads_as_it_is_written() -> None:
+    assert str(Endpoint("::1", 80)) == "[::1]:80"
+    assert str(Endpoint("edge", 80)) == "edge:80"
+
+
+def test_what_is_not_given_keeps_its_default() -> None:
+    settings = build({**MODEL, ("tier",): "cloud", ("limits", "queue_size"): 7})
+    assert settings.tier == "cloud"
+    assert settings.limits.queue_size == 7
+    assert settings.limits.max_payload_bytes == 1_000_000
+    assert settings.mqtt.request_topic == "ml/inference/request"
+
+
+def test_all_wrong_values_are_told_at_once() -> None:
+    with pytest.raises(ConfigurationError) as told:
+        build(
+            {
+                **MODEL,
+                ("tier",): "fog",
+                ("mqtt", "endpoint"): None,
+                ("http", "endpoint"): None,
+                ("mqtt", "request_topic"): "a/#",
+                ("mqtt", "share_group"): "a/b",
+                ("service_id",): "",
+                ("limits", "queue_size"): 0,
+                ("delay", "latency_ms"): -1.0,
+                ("limits", "drain_s"): float("inf"),
+                ("log", "level"): "loud",
+                ("log", "format"): "xml",
+            }
+        )
+    message = str(told.value)
+    for part in (
+        "--tier: expected device, edge, cloud, got 'fog'",
+        "nobody could ask anything",
+        "--request-topic",
+        "--share-group",
+        "--service-id",
+        "--queue-size: expected a number of at least 1, got 0",
+        "--latency-ms",
+        "--drain-s",
+        "--log-level",
+        "--log-format",
+    ):
+        assert part in message
+
+
+def test_a_missing_model_is_told() -> None:
+    with pytest.raises(ConfigurationError, match="path"):
+        build({})
+
+
+def test_every_setting_has_its_own_names_and_says_what_it_is_for() -> None:
+    described = [field.setting for field in fields()]
+    assert len({setting.env for setting in described}) == len(described)
+    assert len({setting.option for setting in described}) == len(described)
+    for setting in described:
+        assert setting.env.isupper()
+        assert setting.option.startswith("--")
+        assert setting.help.endswith(".")
