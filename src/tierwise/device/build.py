@@ -39,7 +39,7 @@ LONGEST_PAYLOAD: Final = 0xFFFF
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How to build."""
 
-    optimize: str = "O3"
+    optimize: str = "O2"
     host: bool = False
     fast: bool | None = None
     """Kernels for DSP instructions; by default for firmware and not on the host."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tierwise.device.memory import MemoryPlan
 
 _VALUES_A_LINE = 24
+_STRUCTS = {"tw_channel", "tw_fast_channel"}
+"""Element types whose rows are initialisers of structs."""
 
 
 def emit_header(graph: Graph, plan: MemoryPlan, info: str) -> str:
@@ -149,7 +151,7 @@ def _integer(value: int) -> str:
 
 def _array(name: str, c_type: str, values: NDArray[Any], note: str) -> str:
     rows = values.reshape(-1, values.shape[-1]) if values.ndim > 1 else values.reshape(1, -1)
-    if c_type == "tw_channel":
+    if c_type in _STRUCTS:
         lines = ["{" + ", ".join(_integer(int(v)) for v in row) + "}," for row in rows]
         count = len(rows)
     else:
@@ -159,7 +161,7 @@ def _array(name: str, c_type: str, values: NDArray[Any], note: str) -> str:
             for at in range(0, len(row), _VALUES_A_LINE)
         ]
         count = rows.size
-    align = "" if c_type == "tw_channel" else "__attribute__((aligned(4))) "
+    align = "" if c_type in _STRUCTS else "__attribute__((aligned(4))) "
     comment = f" /* {note} */" if note else ""
     body = "\n".join(f"    {line}" for line in lines)
     return f"static const {c_type} {align}{name}[{count}] = {{{comment}\n{body}\n}};"

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SAME: Final = 0
 _FAST_LIMIT: Final = 1 << 30
 """Largest accumulator that the fast requantisation may double."""
+_FAST_SHIFT: Final = 22
+"""Largest shift by which an int8 zero point stays small beside such an accumulator."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,19 @@ class _Layer:
             return "accumulators can exceed 30 bits"
         if np.any(self.channels[:, 2] > 0):
             return "a channel's scale is 1 or more"
+        if np.any(self.channels[:, 2] < -_FAST_SHIFT):
+            return f"a channel's scale is below 2^-{_FAST_SHIFT}"
         return ""
+
+    def constants(self, *, fast: bool) -> Constant:
+        """Bias and factors as the kernels read them."""
+        if not fast:
+            return Constant("tw_channel", self.channels, "bias, multiplier, shift")
+        right = -self.channels[:, 2]
+        half = np.where(right > 0, 1 << np.maximum(right - 1, 0), 0)
+        rounding = half + (self.output.quantized.zero_point << right)
+        rows = np.column_stack([self.channels[:, :2], rounding, right])
+        return Constant("tw_fast_channel", rows, "bias, multiplier, round, right")
 
 
 def _layer(operator: Operator, weights: NDArray[np.int64], filters: Tensor, axis: int, *, fold_zero: bool) -> _Layer:
@@ -226,7 +240,8 @@ def lower_depthwise(operator: Operator, *, fast: bool) -> Step:
         return _convolution(_layer(operator, weights, filters, 3, fold_zero=True), batch, depth, h, w, fast=fast)
     layer = _layer(operator, weights, filters, 3, fold_zero=False)
     reason = layer.fast or ("" if depth == count and count % 4 == 0 else "channels are not one to one in fours")
-    if fast and not reason:
+    use_fast = fast and not reason
+    if use_fast:
         # [channel, tap] -> [group of 4, tap, (0, 2, 1, 3)]
         groups = weights.reshape(-1, 4, taps_h * taps_w).transpose(0, 2, 1)[:, :, [0, 2, 1, 3]]
         constant = Constant("int16_t", groups.reshape(-1, 4), "[channel / 4][tap] x channels 0, 2, 1, 3")
@@ -234,10 +249,10 @@ def lower_depthwise(operator: Operator, *, fast: bool) -> Step:
         constant = Constant("int8_t", weights.T, "[tap][channel]")
     return Step(
         operator=operator,
-        kernel="tw_depthwise_fast" if fast and not reason else "tw_depthwise",
-        source="depthwise_fast.c" if fast and not reason else "depthwise.c",
+        kernel="tw_depthwise_fast" if use_fast else "tw_depthwise",
+        source="depthwise_fast.c" if use_fast else "depthwise.c",
         struct="tw_conv_params",
-        fields=_fields(layer, batch, depth, (h, w), constant),
+        fields=_fields(layer, batch, depth, (h, w), constant, fast=use_fast),
         inputs=(layer.input,),
         output=layer.output,
         macs=batch * h.out * w.out * count * taps_h * taps_w,
@@ -261,7 +276,7 @@ def _convolution(layer: _Layer, batch: int, depth: int, h: Window, w: Window, *,
         kernel="tw_conv2d_fast" if use_fast else "tw_conv2d",
         source="conv2d_fast.c" if use_fast else "conv2d.c",
         struct="tw_conv_params",
-        fields=_fields(layer, batch, depth, (h, w), constant),
+        fields=_fields(layer, batch, depth, (h, w), constant, fast=use_fast),
         inputs=(layer.input,),
         output=layer.output,
         scratch_bytes=scratch,
@@ -282,7 +297,9 @@ def pack_pairs(weights: NDArray[np.int64]) -> NDArray[np.int64] | None:
     return packed if packed.min(initial=0) >= -(1 << 15) else None
 
 
-def _fields(layer: _Layer, batch: int, depth: int, sides: tuple[Window, Window], weights: Constant) -> dict[str, Field]:
+def _fields(
+    layer: _Layer, batch: int, depth: int, sides: tuple[Window, Window], weights: Constant, *, fast: bool
+) -> dict[str, Field]:
     (h, w), (low, high) = sides, activation_range(layer.operator, layer.output)
     return {
         "batch": batch, "in_h": h.size, "in_w": w.size, "in_c": depth,
@@ -292,5 +309,5 @@ def _fields(layer: _Layer, batch: int, depth: int, sides: tuple[Window, Window],
         "in_zero": layer.input.quantized.zero_point, "out_zero": layer.output.quantized.zero_point,
         "low": low, "high": high,
         "weights": weights,
-        "channels": Constant("tw_channel", layer.channels, "bias, multiplier, shift"),
+        "channels": layer.constants(fast=fast),
     }  # fmt: skip

@@ -32,7 +32,7 @@ void tw_conv2d(const tw_conv_params *p, const int8_t *in, int8_t *out) {
             for (int32_t x = 0; x < p->out_w; x++) {
                 const int8_t *w = p->weights;
                 for (int32_t c = 0; c < p->out_c; c++, w += filter) {
-                    const tw_channel *channel = &p->channels[c];
+                    const tw_channel *channel = (const tw_channel *)p->channels + c;
                     const int32_t sum = dot(p, image, w, y * p->stride_h - p->pad_h, x * p->stride_w - p->pad_w);
                     const int32_t scaled = tw_multiply(channel->bias + sum, channel->multiplier, channel->shift);
                     *out++ = (int8_t)tw_clamp(scaled + p->out_zero, p->low, p->high);

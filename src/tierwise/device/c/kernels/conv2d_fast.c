@@ -9,7 +9,6 @@
  * Layout of the weights: for each pair of channels, halfwords in filter order, padded with 0 to a multiple of four. */
 #include "tw_dsp.h"
 #include "tw_kernels.h"
-#include "tw_math.h"
 
 #define CHUNK 512
 
@@ -55,109 +54,124 @@ static void gather(const tw_conv_params *p, const int8_t *image, int32_t y0, int
     fill(0, column, (int32_t)(start - column) & 3);
 }
 
-static inline int8_t finish(const tw_conv_params *p, const tw_channel *channel, int32_t sum) {
-    const int32_t scaled = tw_multiply_fast(channel->bias + sum, channel->multiplier, channel->shift);
-    return (int8_t)tw_clamp(scaled + p->out_zero, p->low, p->high);
+/* Sums of one pair of channels over two columns, or of two pairs over one. */
+typedef struct {
+    int32_t a0, b0, a1, b1;
+} quad;
+
+static inline int32_t second(int32_t both, int32_t first) { return (int32_t)((uint32_t)both - (uint32_t)first) >> 8; }
+
+/* One pair of channels over two columns, at most CHUNK terms. */
+static inline quad dot_pair_2(const int16_t *w, const int16_t *x, const int16_t *y, int32_t terms) {
+    const int16_t *const end = w + terms;
+    int32_t s0 = 0, s1 = 0, a0 = 0, a1 = 0;
+    do {
+        uint32_t w0, w1, x0, x1, y0, y1;
+        tw_next4x16(&w, &w0, &w1);
+        tw_next4x16(&x, &x0, &x1);
+        tw_next4x16(&y, &y0, &y1);
+        s0 = tw_smlad(w0, x0, s0);
+        s1 = tw_smlad(w0, y0, s1);
+        s0 = tw_smlad(w1, x1, s0);
+        s1 = tw_smlad(w1, y1, s1);
+        w0 = tw_sxtb16(w0);
+        w1 = tw_sxtb16(w1);
+        a0 = tw_smlad(w0, x0, a0);
+        a1 = tw_smlad(w0, y0, a1);
+        a0 = tw_smlad(w1, x1, a0);
+        a1 = tw_smlad(w1, y1, a1);
+    } while (w != end);
+    return (quad){a0, second(s0, a0), a1, second(s1, a1)};
 }
 
-static inline int32_t high_sum(int32_t both, int32_t low) { return (int32_t)((uint32_t)both - (uint32_t)low) >> 8; }
-
-/* One pair of channels over two columns. */
-static inline void dot_pair_2(const int16_t *w, const int16_t *x0, const int16_t *x1, int32_t terms, int32_t sums[4]) {
-    sums[0] = sums[1] = sums[2] = sums[3] = 0;
-    while (terms > 0) {
-        const int32_t now = terms < CHUNK ? terms : CHUNK;
-        const int16_t *const end = w + now;
-        int32_t s0 = 0, s1 = 0, a0 = 0, a1 = 0;
-        do {
-            const uint32_t w0 = tw_load2x16(w), w1 = tw_load2x16(w + 2);
-            const uint32_t x00 = tw_load2x16(x0), x01 = tw_load2x16(x0 + 2);
-            const uint32_t x10 = tw_load2x16(x1), x11 = tw_load2x16(x1 + 2);
-            s0 = tw_smlad(w0, x00, s0);
-            s1 = tw_smlad(w0, x10, s1);
-            s0 = tw_smlad(w1, x01, s0);
-            s1 = tw_smlad(w1, x11, s1);
-            const uint32_t l0 = tw_sxtb16(w0), l1 = tw_sxtb16(w1);
-            a0 = tw_smlad(l0, x00, a0);
-            a1 = tw_smlad(l0, x10, a1);
-            a0 = tw_smlad(l1, x01, a0);
-            a1 = tw_smlad(l1, x11, a1);
-            w += 4, x0 += 4, x1 += 4;
-        } while (w != end);
-        sums[0] += a0, sums[1] += high_sum(s0, a0), sums[2] += a1, sums[3] += high_sum(s1, a1);
-        terms -= now;
-    }
+/* Two pairs of channels, weights w and v, over one column, at most CHUNK terms. A function of its own, so that the
+ * loop has all registers to itself. */
+static quad __attribute__((noinline)) dot_pairs_1(const int16_t *w, const int16_t *v, const int16_t *x, int32_t terms) {
+    const int16_t *const end = w + terms;
+    int32_t s0 = 0, s1 = 0, a0 = 0, a1 = 0;
+    do {
+        uint32_t w0, w1, x0, x1;
+        tw_next4x16(&x, &x0, &x1);
+        tw_next4x16(&w, &w0, &w1);
+        s0 = tw_smlad(w0, x0, s0);
+        s0 = tw_smlad(w1, x1, s0);
+        a0 = tw_smlad(tw_sxtb16(w0), x0, a0);
+        a0 = tw_smlad(tw_sxtb16(w1), x1, a0);
+        tw_next4x16(&v, &w0, &w1);
+        s1 = tw_smlad(w0, x0, s1);
+        s1 = tw_smlad(w1, x1, s1);
+        a1 = tw_smlad(tw_sxtb16(w0), x0, a1);
+        a1 = tw_smlad(tw_sxtb16(w1), x1, a1);
+    } while (w != end);
+    return (quad){a0, second(s0, a0), a1, second(s1, a1)};
 }
 
-/* Two pairs of channels, whose weights lie `terms` halfwords apart, over one column. */
-static inline void dot_pairs_1(const int16_t *w, const int16_t *x, int32_t terms, int32_t sums[4]) {
-    const int16_t *v = w + terms;
-    sums[0] = sums[1] = sums[2] = sums[3] = 0;
-    while (terms > 0) {
-        const int32_t now = terms < CHUNK ? terms : CHUNK;
-        const int16_t *const end = w + now;
-        int32_t s0 = 0, s1 = 0, a0 = 0, a1 = 0;
-        do {
-            const uint32_t x0 = tw_load2x16(x), x1 = tw_load2x16(x + 2);
-            const uint32_t w0 = tw_load2x16(w), w1 = tw_load2x16(w + 2);
-            const uint32_t v0 = tw_load2x16(v), v1 = tw_load2x16(v + 2);
-            s0 = tw_smlad(w0, x0, s0);
-            s1 = tw_smlad(v0, x0, s1);
-            s0 = tw_smlad(w1, x1, s0);
-            s1 = tw_smlad(v1, x1, s1);
-            a0 = tw_smlad(tw_sxtb16(w0), x0, a0);
-            a1 = tw_smlad(tw_sxtb16(v0), x0, a1);
-            a0 = tw_smlad(tw_sxtb16(w1), x1, a0);
-            a1 = tw_smlad(tw_sxtb16(v1), x1, a1);
-            w += 4, v += 4, x += 4;
-        } while (w != end);
-        sums[0] += a0, sums[1] += high_sum(s0, a0), sums[2] += a1, sums[3] += high_sum(s1, a1);
-        terms -= now;
+static inline quad plus(quad p, quad q) { return (quad){p.a0 + q.a0, p.b0 + q.b0, p.a1 + q.a1, p.b1 + q.b1}; }
+
+/* What lies behind the first chunk. */
+static quad rest_pair_2(const int16_t *w, const int16_t *x, const int16_t *y, int32_t terms) {
+    quad sums = {0, 0, 0, 0};
+    for (int32_t at = CHUNK; at < terms; at += CHUNK) {
+        const int32_t now = terms - at < CHUNK ? terms - at : CHUNK;
+        sums = plus(sums, dot_pair_2(w + at, x + at, y + at, now));
     }
+    return sums;
+}
+
+static quad rest_pairs_1(const int16_t *w, const int16_t *v, const int16_t *x, int32_t terms) {
+    quad sums = {0, 0, 0, 0};
+    for (int32_t at = CHUNK; at < terms; at += CHUNK) {
+        const int32_t now = terms - at < CHUNK ? terms - at : CHUNK;
+        sums = plus(sums, dot_pairs_1(w + at, v + at, x + at, now));
+    }
+    return sums;
 }
 
 static void two_pixels(const tw_conv_params *p, const int16_t *columns, int32_t terms, int8_t *out) {
     const int16_t *w = p->weights;
-    const tw_channel *channel = p->channels;
+    const tw_fast_channel *channel = p->channels;
     int8_t *next = out + p->out_c;
-    for (int32_t left = p->out_c; left > 0; left -= 2, channel += 2, w += terms) {
-        int32_t sums[4];
-        dot_pair_2(w, columns, columns + terms, terms, sums);
-        *out++ = finish(p, &channel[0], sums[0]);
-        *next++ = finish(p, &channel[0], sums[2]);
+    for (int32_t left = p->out_c; left > 0; left -= 2, w += terms) {
+        quad sums = dot_pair_2(w, columns, columns + terms, terms < CHUNK ? terms : CHUNK);
+        if (terms > CHUNK) {
+            sums = plus(sums, rest_pair_2(w, columns, columns + terms, terms));
+        }
+        const tw_factors a = tw_next_factors(&channel);
+        *out++ = tw_finish(a, sums.a0);
+        *next++ = tw_finish(a, sums.a1);
         if (left > 1) {
-            *out++ = finish(p, &channel[1], sums[1]);
-            *next++ = finish(p, &channel[1], sums[3]);
+            const tw_factors b = tw_next_factors(&channel);
+            *out++ = tw_finish(b, sums.b0);
+            *next++ = tw_finish(b, sums.b1);
         }
     }
 }
 
 static void one_pixel(const tw_conv_params *p, const int16_t *column, int32_t terms, int8_t *out) {
     const int16_t *w = p->weights;
-    const tw_channel *channel = p->channels;
-    int32_t left = p->out_c;
-    for (; left > 2; left -= 4, channel += 4, w += 2 * terms) {
-        int32_t sums[4];
-        dot_pairs_1(w, column, terms, sums);
-        *out++ = finish(p, &channel[0], sums[0]);
-        *out++ = finish(p, &channel[1], sums[1]);
-        *out++ = finish(p, &channel[2], sums[2]);
-        if (left > 3) {
-            *out++ = finish(p, &channel[3], sums[3]);
+    const tw_fast_channel *channel = p->channels;
+    for (int32_t left = p->out_c; left > 0; left -= 4, w += 2 * terms) {
+        const int16_t *v = left > 2 ? w + terms : w; /* a last pair alone is computed twice */
+        quad sums = dot_pairs_1(w, v, column, terms < CHUNK ? terms : CHUNK);
+        if (terms > CHUNK) {
+            sums = plus(sums, rest_pairs_1(w, v, column, terms));
         }
-    }
-    if (left > 0) {
-        int32_t sums[4];
-        dot_pair_2(w, column, column, terms, sums);
-        *out++ = finish(p, &channel[0], sums[0]);
+        *out++ = tw_finish(tw_next_factors(&channel), sums.a0);
         if (left > 1) {
-            *out++ = finish(p, &channel[1], sums[1]);
+            *out++ = tw_finish(tw_next_factors(&channel), sums.b0);
+        }
+        if (left > 2) {
+            *out++ = tw_finish(tw_next_factors(&channel), sums.a1);
+        }
+        if (left > 3) {
+            *out++ = tw_finish(tw_next_factors(&channel), sums.b1);
         }
     }
 }
 
 void tw_conv2d_fast(const tw_conv_params *p, const int8_t *in, int8_t *out, int16_t *columns) {
     const int32_t terms = (p->filter_h * p->filter_w * p->in_c + 3) & ~3;
+    int8_t *const start = out;
     int32_t waiting = 0;
     for (int32_t n = 0; n < p->batch; n++) {
         const int8_t *image = in + n * p->in_h * p->in_w * p->in_c;
@@ -174,5 +188,7 @@ void tw_conv2d_fast(const tw_conv_params *p, const int8_t *in, int8_t *out, int1
     }
     if (waiting) {
         one_pixel(p, columns, terms, out);
+        out += p->out_c;
     }
+    tw_clamp_all(start, (int32_t)(out - start), p->low, p->high);
 }

@@ -9,7 +9,7 @@ void tw_depthwise(const tw_conv_params *p, const int8_t *in, int8_t *out) {
         for (int32_t oy = 0; oy < p->out_h; oy++) {
             for (int32_t ox = 0; ox < p->out_w; ox++) {
                 for (int32_t c = 0; c < p->out_c; c++) {
-                    const tw_channel *channel = &p->channels[c];
+                    const tw_channel *channel = (const tw_channel *)p->channels + c;
                     const int8_t *w = (const int8_t *)p->weights + c;
                     int32_t sum = channel->bias;
                     for (int32_t fy = 0; fy < p->filter_h; fy++) {

@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "tw_kernels.h"
+
 /* Four bytes from any address: one LDR where unaligned loads are allowed. */
 static inline uint32_t tw_load4(const int8_t *from) {
     uint32_t word;
@@ -60,6 +62,13 @@ static inline int32_t tw_smlad(uint32_t a, uint32_t b, int32_t sum) {
     return __smlad((int16x2_t)a, (int16x2_t)b, sum);
 }
 
+/* Four halfwords from a word-aligned address, which moves on behind them: one LDRD. */
+static inline void tw_next4x16(const int16_t **from, uint32_t *first, uint32_t *second) {
+    __asm__("ldrd %0, %1, [%2], #8"
+            : "=&r"(*first), "=&r"(*second), "+r"(*from)
+            : "m"(*(const int16_t(*)[4])*from));
+}
+
 static inline int32_t tw_smlabb(uint32_t a, uint32_t b, int32_t sum) {
     int32_t result;
     __asm__("smlabb %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
@@ -85,6 +94,12 @@ static inline int32_t tw_ssat8(int32_t value) {
 }
 
 #else
+
+static inline void tw_next4x16(const int16_t **from, uint32_t *first, uint32_t *second) {
+    *first = tw_load2x16(*from);
+    *second = tw_load2x16(*from + 2);
+    *from += 4;
+}
 
 static inline int32_t tw_low(uint32_t w) { return (int16_t)(w & 0xFFFFu); }
 static inline int32_t tw_high(uint32_t w) { return (int16_t)(w >> 16); }
@@ -118,15 +133,42 @@ static inline int32_t tw_ssat8(int32_t value) { return value < -128 ? -128 : val
 
 #endif
 
-/* multiply by multiplier * 2^(shift - 31) for shift <= 0 and |value| < 2^30 (the compiler checks both): doubling the
- * value first makes SMMULR the doubling high multiplication, and adding the sign rounds halves away from zero. */
-static inline int32_t tw_multiply_fast(int32_t value, int32_t multiplier, int32_t shift) {
-    int32_t result = tw_smmulr((int32_t)((uint32_t)value << 1), multiplier);
-    if (shift != 0) {
-        const int32_t half = (1 << -shift) >> 1;
-        result = (result + half + (result >> 31)) >> -shift;
+/* The constants of one output channel in registers. */
+typedef struct {
+    int32_t bias, multiplier, round, right;
+} tw_factors;
+
+/* Takes the next channel's constants. */
+static inline tw_factors tw_next_factors(const tw_fast_channel **channel) {
+    tw_factors f;
+#if defined(__ARM_FEATURE_DSP)
+    __asm__("ldrd %0, %1, [%4], #16\n ldrd %2, %3, [%4, #-8]"
+            : "=&r"(f.bias), "=&r"(f.multiplier), "=&r"(f.round), "=&r"(f.right), "+r"(*channel)
+            : "m"(**channel));
+#else
+    f = (tw_factors){(*channel)->bias, (*channel)->multiplier, (*channel)->round, (*channel)->right};
+    ++*channel;
+#endif
+    return f;
+}
+
+/* One output from its sum. With shifts to the right only and |bias + sum| < 2^30 (the compiler checks both), SMMULR of
+ * the doubled value is the doubling high multiplication, and adding the sign rounds halves away from zero. */
+static inline int8_t tw_finish(tw_factors f, int32_t sum) {
+    int32_t value = tw_smmulr((int32_t)((uint32_t)(f.bias + sum) << 1), f.multiplier);
+    if (f.right != 0) {
+        value += value >> 31;
     }
-    return result;
+    return (int8_t)tw_ssat8((value + f.round) >> f.right);
+}
+
+/* Fused activations that SSAT does not cover: clamps what a layer has written. */
+static inline void tw_clamp_all(int8_t *out, int32_t count, int32_t low, int32_t high) {
+    if (low > INT8_MIN || high < INT8_MAX) {
+        for (int32_t i = 0; i < count; i++) {
+            out[i] = (int8_t)(out[i] < low ? low : out[i] > high ? high : out[i]);
+        }
+    }
 }
 
 #endif

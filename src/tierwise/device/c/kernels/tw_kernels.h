@@ -12,12 +12,20 @@ typedef struct {
     int32_t shift;
 } tw_channel;
 
+/* The same for the fast kernels: `round` holds half a unit and the output's zero point, both shifted left by `right`. */
+typedef struct {
+    int32_t bias;
+    int32_t multiplier;
+    int32_t round;
+    int32_t right;
+} tw_fast_channel;
+
 typedef struct {
     int32_t batch, in_h, in_w, in_c, out_h, out_w, out_c;
     int32_t filter_h, filter_w, stride_h, stride_w, dilation_h, dilation_w, pad_h, pad_w;
     int32_t in_zero, out_zero, low, high;
-    const void *weights; /* layout: see the kernel */
-    const tw_channel *channels;
+    const void *weights;  /* layout: see the kernel */
+    const void *channels; /* tw_channel, or tw_fast_channel for the fast kernels */
 } tw_conv_params;
 
 typedef struct {
