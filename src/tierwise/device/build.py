@@ -19,7 +19,7 @@ from tierwise.device.emit import emit_header, emit_source, model_info
 from tierwise.device.graph import UnsupportedModelError
 from tierwise.device.lowering import lower
 from tierwise.device.machines import MPS2, NETDUINOPLUS2, Machine
-from tierwise.device.manifest import BUILD_FILE, HOST, BlockReport, Build, StepReport
+from tierwise.device.manifest import BUILD_FILE, HOST, TFLM, BlockReport, Build, StepReport
 from tierwise.device.memory import MemoryPlan, plan_memory
 from tierwise.device.step import Alias, Constant, Step
 from tierwise.device.tflite import read_graph
@@ -27,13 +27,19 @@ from tierwise.device.tflite import read_graph
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tierwise.device.boards import BoardProfile
     from tierwise.device.graph import Graph, Tensor
 
 STACK_BYTES: Final = 1024
 OPTIMIZE: Final = ("O2", "O3", "Os")
 _FIRMWARE: Final = ("app.c", "frames.c", "frames.h", "hal.h")
 _HEADERS: Final = ("tw_kernels.h", "tw_math.h", "tw_dsp.h")
+_INTERPRETED: Final = "model.tflite"
 LONGEST_PAYLOAD: Final = 0xFFFF
+
+
+class BoardTooSmallError(UnsupportedModelError):
+    """The firmware needs more flash or RAM than the board has."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +47,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     optimize: str = "O2"
     host: bool = False
+    """A program of this machine instead of firmware; without a C compiler, the model for the interpreter."""
     fast: bool | None = None
     """Kernels for DSP instructions; by default for firmware and not on the host."""
     board: str | None = None
@@ -92,10 +99,23 @@ def build(model: Path, out: Path, options: Options | None = None) -> Build:
     with tempfile.TemporaryDirectory(prefix=".tierwise-device-", dir=out.parent) as work:
         folder = Path(work)
         sources = write_sources(folder / "src", compilation)
+        if compilation.machine is None and toolchain.host_compiler() is None:
+            shutil.copyfile(model, folder / _INTERPRETED)
         report = _compile(folder, sources, compilation)
         (folder / BUILD_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
         _replace(folder, out)
     return report
+
+
+def build_for_board(model: Path, out: Path, options: Options, board: BoardProfile, *, required: bool) -> Build:
+    """``build`` for a board: refused with the numbers where it does not fit, unless the board is not ``required``."""
+    limits = {"board": board.name, "flash_limit": board.flash_bytes, "ram_limit": board.ram_bytes}
+    try:
+        return build(model, out, msgspec.structs.replace(options, **limits))
+    except BoardTooSmallError:
+        if required:
+            raise
+        return build(model, out, options)
 
 
 def signature_of(graph: Graph) -> Signature:
@@ -159,19 +179,22 @@ def write_sources(folder: Path, compilation: Compilation) -> list[str]:
 def _compile(folder: Path, sources: Sequence[str], compilation: Compilation) -> Build:
     graph, options, machine = compilation.graph, compilation.options, compilation.machine
     sizes = None
-    firmware = "firmware.elf" if machine else "firmware-host"
-    if machine is None:
-        toolchain.compile_host(folder, sources, optimize=options.optimize, flags=options.flags)
-    else:
+    target, firmware = HOST, "firmware-host"
+    if machine is not None:
+        target, firmware = machine.name, "firmware.elf"
         sizes = toolchain.compile_firmware(
             folder, sources, machine, optimize=options.optimize, stack_bytes=STACK_BYTES, flags=options.flags
         )
         _check_limits(graph, sizes, options)
+    elif toolchain.host_compiler() is None:
+        target, firmware = TFLM, _INTERPRETED
+    else:
+        toolchain.compile_host(folder, sources, optimize=options.optimize, flags=options.flags)
     return Build(
         model=graph.name,
         model_version=options.version,
         model_crc32=f"{graph.crc32:08x}",
-        target=machine.name if machine else HOST,
+        target=target,
         board=options.board,
         optimize=options.optimize,
         compiler=toolchain.compiler_version(host=machine is None),
@@ -194,7 +217,7 @@ def _check_limits(graph: Graph, sizes: toolchain.Sizes, options: Options) -> Non
         ("RAM", sizes.ram, options.ram_limit),
     ):
         if limit is not None and used > limit:
-            raise UnsupportedModelError(
+            raise BoardTooSmallError(
                 f"{graph.name} does not fit the board {options.board}: it needs {used} bytes of {what}, the board has "
                 f"{limit}"
             )

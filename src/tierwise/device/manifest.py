@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 BUILD_FILE: Final = "build.json"
 HOST: Final = "host"
 """Target of a build that runs as a process of this machine."""
+TFLM: Final = "tflm"
+"""Target where no compiler is installed: TensorFlow Lite Micro interprets the model itself."""
 
 
 class StepReport(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -46,7 +48,7 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     model_version: str
     model_crc32: str
     target: str
-    """A QEMU machine, or ``host``."""
+    """A QEMU machine, ``host`` or ``tflm``."""
     board: str | None
     optimize: str
     compiler: str
