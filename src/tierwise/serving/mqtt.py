@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 from typing import TYPE_CHECKING, Literal
 
-import msgspec
+from mqtt5 import QoS
 
 from tierwise.core.clocks import epoch_us, monotonic_ns
-from tierwise.core.errors import ConfigurationError, InferenceError, PayloadTooLargeError, TierwiseError
+from tierwise.core.errors import ConfigurationError, InferenceError, PayloadTooLargeError, TierwiseError, TransportError
 from tierwise.core.messages import Answer
 from tierwise.messaging.connection import MqttConnection
 from tierwise.messaging.payloads import (
@@ -21,11 +22,11 @@ from tierwise.messaging.payloads import (
     salvage_ids,
 )
 from tierwise.messaging.settings import MqttConnectionSettings, Will
-from tierwise.messaging.topics import error_topic, is_topic_name, result_topic, shared, status_topic
+from tierwise.messaging.topics import error_topic, is_device_id, is_topic_name, result_topic, shared, status_topic
 from tierwise.serving.metrics import OK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from mqtt5 import PublishPacket
 
@@ -39,6 +40,14 @@ TIMING = "tierwise-timing"
 """A request with this user property gets ``arrived_us``, ``started_us`` and ``finished_us`` with its answer."""
 
 TRACEPARENT = "traceparent"
+
+GOODBYE_S = 3.0
+"""How long a stopping service waits for each answer of the broker."""
+
+SESSION_EXPIRY_S = 60
+"""How long the broker keeps requests for a service that has lost its connection."""
+
+_LONGEST_TIMESTAMP = 19
 
 HEADER_BYTES = 65_536
 """Room for topic and properties of the largest request: the payload limit is told by our error, not by the broker."""
@@ -97,13 +106,15 @@ class MqttTransport:
 
     async def stop_accepting(self) -> None:
         """Ends the subscription: the broker gives further requests to others, or keeps them."""
-        await self.connection.unsubscribe(self._filter)
+        await _in_time(self.connection.unsubscribe(self._filter), "ending the subscription")
 
     async def stop(self) -> None:
         """Says ``stopped`` and disconnects. Call it when nothing is under way any more."""
         if self.connection.connected:
-            await self.connection.publish_and_wait(self._status_topic, b"stopped", retain=True)
-        await self.connection.stop()
+            await _in_time(
+                self.connection.publish_and_wait(self._status_topic, b"stopped", retain=True), "saying stopped"
+            )
+        await self.connection.stop(drain_s=GOODBYE_S)
 
     def _on_message(self, packet: PublishPacket, acknowledge: Callable[[], None]) -> None:
         received_ns = monotonic_ns()
@@ -140,7 +151,7 @@ class MqttTransport:
         received_ns: int,
     ) -> None:
         code, topic, payload = _encode(packet, properties, device, outcome)
-        qos: Literal[0, 1] = 1 if packet.qos else 0
+        qos: Literal[0, 1] = 0 if packet.qos is QoS.AT_MOST_ONCE else 1
         told = _user_properties(properties, outcome)
         try:
             self.connection.publish(topic, payload, qos=qos, user_properties=told)
@@ -156,6 +167,15 @@ class MqttTransport:
             log.warning("answer not published", extra={"topic": topic, "reason": str(error)})
             code = error.code
         self._meter.finished(code, monotonic_ns() - received_ns, len(packet.payload), len(payload))
+
+
+async def _in_time(goodbye: Awaitable[None], what: str) -> None:
+    """Gives a broker that does not answer a moment, and no more: the service stops all the same."""
+    try:
+        async with asyncio.timeout(GOODBYE_S):
+            await goodbye
+    except (TimeoutError, TransportError) as error:
+        log.warning("the broker did not answer", extra={"to": what, "reason": str(error) or f"within {GOODBYE_S:g} s"})
 
 
 def _encode(
@@ -182,10 +202,17 @@ def _error(
             device.device_id, device.timestamp_us, error, request_id=device.request.request_id
         )
     if packet.content_type == RAW_CONTENT_TYPE:
-        device_id, timestamp_us = salvage_ids(msgspec.json.encode(properties))
+        device_id, timestamp_us = _ids_of(properties)
     else:
         device_id, timestamp_us = salvage_ids(packet.payload)
     return error_topic(device_id), encode_error(device_id, timestamp_us, error)
+
+
+def _ids_of(properties: dict[str, str]) -> tuple[str | None, int | None]:
+    """What ``salvage_ids`` finds in a payload, from the user properties of a raw request."""
+    device_id, timestamp_us = properties.get("device_id", ""), properties.get("timestamp_us", "")
+    is_number = timestamp_us.removeprefix("-").isdecimal() and len(timestamp_us) <= _LONGEST_TIMESTAMP
+    return device_id if is_device_id(device_id) else None, int(timestamp_us) if is_number else None
 
 
 def _user_properties(asked: dict[str, str], outcome: Answer | TierwiseError) -> list[tuple[str, str]]:
@@ -220,6 +247,9 @@ def connection_settings(
         host=endpoint.host,
         port=endpoint.port,
         client_id_prefix=f"tierwise-{service_id}",
+        # A request that was delivered but not answered when the connection broke is delivered again. Not in a group:
+        # there the broker would keep giving requests to a member that is gone.
+        session_expiry_s=0 if settings.share_group else SESSION_EXPIRY_S,
         max_packet_size=max_payload_bytes + HEADER_BYTES,
         username=settings.username,
         password=password,

@@ -1,0 +1,323 @@
+"""The MQTT transport against a real mosquitto."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mqtt5
+import msgspec
+import pytest
+
+from tests.device import REQUEST_TOPIC, device_on
+from tests.messaging.peers import FakeBroker, Session, accept
+from tests.serving.fakes import served
+from tests.waiting import until
+from tierwise.core.errors import BrokerError, ConfigurationError
+from tierwise.serving.mqtt import connection_settings
+from tierwise.serving.service import Service
+from tierwise.serving.settings import (
+    DelaySettings,
+    Endpoint,
+    HttpSettings,
+    LimitSettings,
+    ModelSettings,
+    MqttSettings,
+    ServiceSettings,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tierwise.live.broker import PrivateBroker
+    from tierwise.serving.model import ServedModel
+
+GOOD = {"device_id": "s1", "timestamp_us": 1_000_000, "features": [1, 2, 3, 4]}
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    broker: PrivateBroker | FakeBroker,
+    model: ServedModel | None = None,
+    *,
+    latency_ms: float = 0,
+    queue_size: int = 1000,
+    service_id: str = "edge-1",
+    **mqtt: Any,
+) -> AsyncIterator[Service]:
+    settings = ServiceSettings(
+        model=ModelSettings(path=Path("none")),
+        service_id=service_id,
+        mqtt=MqttSettings(endpoint=Endpoint(broker.host, broker.port), **mqtt),
+        http=HttpSettings(endpoint=None),
+        limits=LimitSettings(max_payload_bytes=1_000_000, queue_size=queue_size),
+        delay=DelaySettings(latency_ms=latency_ms),
+    )
+    async with Service(settings, model or served()) as service:
+        assert service.mqtt is not None
+        await service.mqtt.connection.wait_connected(20)
+        yield service
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+async def test_a_result_has_exactly_the_fields_of_the_contract(broker: PrivateBroker, qos: int) -> None:
+    async with serving(broker), device_on(broker) as device:
+        topic, result = await device.ask({**GOOD, "request_id": "r7"}, qos=qos)
+    assert topic == "ml/inference/result/s1"
+    assert result.keys() == {
+        "device_id", "timestamp_us", "prediction", "inference_time_ms", "model", "model_version", "tier", "request_id",
+    }  # fmt: skip
+    assert (result["device_id"], result["timestamp_us"], result["prediction"]) == ("s1", 1_000_000, 10.0)
+    assert (result["model"], result["model_version"], result["tier"], result["request_id"]) == (
+        "sum",
+        "1",
+        "edge",
+        "r7",
+    )
+    assert isinstance(result["inference_time_ms"], float)
+    assert 0 < result["inference_time_ms"] < 1000
+    assert device.received[0].qos.value == qos
+
+
+async def test_the_cloud_adds_its_two_latencies(broker: PrivateBroker) -> None:
+    async with serving(broker, latency_ms=20), device_on(broker) as device:
+        _, result = await device.ask(GOOD)
+    assert result["cloud_latency_ms"] == 40.0
+    assert result["total_latency_ms"] >= 40.0 + result["inference_time_ms"]
+
+
+@pytest.mark.parametrize(
+    ("payload", "topic", "code", "said"),
+    [
+        (b"hello", "unknown", "invalid_request", "not JSON"),
+        (b"", "unknown", "invalid_request", "not JSON"),
+        (b"\xff\xfe\x00", "unknown", "invalid_request", "not JSON"),
+        (b'{"device_id": "s1", "timestamp_us": 5, "features": [1, 2', "s1", "invalid_request", "not JSON"),
+        (msgspec.json.encode({"timestamp_us": 5, "features": [1]}), "unknown", "invalid_request", "device_id"),
+        (msgspec.json.encode({"device_id": "s1", "features": [1]}), "s1", "invalid_request", "timestamp_us"),
+        (msgspec.json.encode({"device_id": "s1", "timestamp_us": 5}), "s1", "invalid_request", "features"),
+        (msgspec.json.encode({**GOOD, "device_id": "a/b"}), "unknown", "invalid_request", "device_id"),
+        (msgspec.json.encode({**GOOD, "timestamp_us": "5"}), "s1", "invalid_request", "timestamp_us"),
+        (msgspec.json.encode({**GOOD, "features": [1, 2, 3]}), "s1", "invalid_input", "expected 4 values"),
+        (msgspec.json.encode({**GOOD, "features": "1234"}), "s1", "invalid_request", "features"),
+        (msgspec.json.encode({**GOOD, "features": [1, 2, 3, None]}), "s1", "invalid_input", "numbers"),
+        (msgspec.json.encode({**GOOD, "features": [[1, 2, 3, 4], [1]]}), "s1", "invalid_input", "ragged"),
+        (b'{"device_id": "s1", "timestamp_us": 5, "features": [NaN, 1, 2, 3]}', "s1", "invalid_input", "NaN"),
+        (b'{"device_id": "s1", "timestamp_us": 5, "features": [1e300, 1, 2, 3]}', "s1", "invalid_input", "too large"),
+        (msgspec.json.encode({**GOOD, "features": [0.5] * 262_144}), "s1", "too_large", "limit is 1000000"),
+        (msgspec.json.encode({**GOOD, "features": [1] * 100_000}), "s1", "invalid_input", "got 100000"),
+        (msgspec.json.encode({**GOOD, "model": "other"}), "s1", "unknown_model", "no model other here"),
+        (msgspec.json.encode({**GOOD, "model_version": "9"}), "s1", "unknown_model", "version 9"),
+        (msgspec.json.encode({**GOOD, "deadline_ms": 1e-6}), "s1", "deadline_exceeded", "deadline passed"),
+    ],
+)
+async def test_each_fault_gets_its_error_and_the_service_lives(
+    broker: PrivateBroker, payload: bytes, topic: str, code: str, said: str
+) -> None:
+    async with serving(broker), device_on(broker) as device:
+        error_topic, message = await device.ask(payload)
+        assert error_topic == f"ml/inference/error/{topic}"
+        assert message.keys() == {"device_id", "timestamp_us", "error"}
+        assert message["device_id"] == (None if topic == "unknown" else topic)
+        assert message["error"].keys() == {"code", "message"}
+        assert message["error"]["code"] == code
+        assert said in message["error"]["message"]
+        assert (await device.ask(GOOD))[1]["prediction"] == 10.0
+
+
+async def test_an_error_carries_the_request_id(broker: PrivateBroker) -> None:
+    async with serving(broker), device_on(broker) as device:
+        _, message = await device.ask({**GOOD, "features": [1], "request_id": "r1"})
+    assert message["request_id"] == "r1"
+
+
+async def test_raw_floats_are_taken_as_they_are(broker: PrivateBroker) -> None:
+    properties = [("device_id", "raw1"), ("timestamp_us", "77")]
+    async with serving(broker), device_on(broker) as device:
+        topic, result = await device.ask(
+            struct.pack("<4f", 1, 2, 3, 4), content_type="application/octet-stream", user_properties=properties
+        )
+        assert topic == "ml/inference/result/raw1"
+        assert (result["timestamp_us"], result["prediction"]) == (77, 10.0)
+        topic, error = await device.ask(
+            b"\x00\x00\x80", content_type="application/octet-stream", user_properties=properties
+        )
+    assert topic == "ml/inference/error/raw1"
+    assert (error["timestamp_us"], error["error"]["code"]) == (77, "invalid_input")
+
+
+async def test_answer_and_error_go_to_the_response_topic_too_with_the_correlation_data(broker: PrivateBroker) -> None:
+    async with serving(broker), device_on(broker, "ml/inference/+/s1", "mine") as device:
+        device.send(GOOD, response_topic="mine", correlation_data=b"c1", user_properties=[("traceparent", "00-a-b-01")])
+        device.send({**GOOD, "features": []}, response_topic="mine", correlation_data=b"c2")
+        await device.receive(4)
+        mine = [packet for packet in device.received if packet.topic == "mine"]
+        usual = [packet for packet in device.received if packet.topic != "mine"]
+    assert [packet.correlation_data for packet in mine] == [b"c1", b"c2"]
+    assert [packet.payload for packet in mine] == [packet.payload for packet in usual]
+    assert [packet.topic for packet in usual] == ["ml/inference/result/s1", "ml/inference/error/s1"]
+    assert ("traceparent", "00-a-b-01") in mine[0].user_properties
+
+
+async def test_instants_are_told_to_whoever_asks(broker: PrivateBroker) -> None:
+    async with serving(broker), device_on(broker) as device:
+        await device.ask(GOOD, user_properties=[("tierwise-timing", "1")])
+        await device.ask(GOOD)
+    told = {name: int(value) for name, value in device.received[0].user_properties}
+    assert told["arrived_us"] <= told["started_us"] <= told["finished_us"]
+    assert device.received[1].user_properties == []
+
+
+async def test_message_expiry_is_the_deadline(broker: PrivateBroker) -> None:
+    async with serving(broker, latency_ms=1200), device_on(broker) as device:
+        _, message = await device.ask(GOOD, message_expiry_interval=1)
+    assert message["error"]["code"] == "deadline_exceeded"
+
+
+async def test_status_says_online_and_stopped(broker: PrivateBroker) -> None:
+    async with device_on(broker, "tierwise/+/status") as device:
+        async with serving(broker, service_id="edge-7"):
+            await until(lambda: device.of_topic("tierwise/edge-7/status") == [b"online"])
+        await until(lambda: device.of_topic("tierwise/edge-7/status") == [b"online", b"stopped"])
+    async with device_on(broker, "tierwise/edge-7/status") as late:
+        await until(lambda: late.of_topic("tierwise/edge-7/status") == [b"stopped"])
+        assert late.received[0].retain
+
+
+async def test_the_will_says_offline_and_the_reconnect_online(broker: PrivateBroker) -> None:
+    async with device_on(broker, "tierwise/+/status") as device, serving(broker) as service:
+        await until(lambda: device.of_topic("tierwise/edge-1/status") == [b"online"])
+        assert service.mqtt is not None
+        service.mqtt.connection.abort()
+        await until(lambda: device.of_topic("tierwise/edge-1/status") == [b"online", b"offline", b"online"])
+
+
+async def test_a_request_is_acknowledged_only_after_its_answer() -> None:
+    order: list[str] = []
+
+    async def script(session: Session) -> None:
+        await accept(session)
+        subscribe = await session.receive_until(mqtt5.SubscribePacket)
+        assert isinstance(subscribe, mqtt5.SubscribePacket)
+        session.send(mqtt5.SubAckPacket(subscribe.packet_id, [mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE]))
+        payload = msgspec.json.encode(GOOD)
+        session.send(mqtt5.PublishPacket(REQUEST_TOPIC, payload, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=7))
+        while "acknowledged" not in order:
+            packet = await session.receive()
+            if isinstance(packet, mqtt5.PublishPacket) and packet.topic == "ml/inference/result/s1":
+                order.append("answered")
+            elif isinstance(packet, mqtt5.PubAckPacket):
+                assert packet.packet_id == 7
+                order.append("acknowledged")
+
+    async with FakeBroker(script) as broker, serving(broker, latency_ms=20):
+        await until(lambda: len(order) == 2)
+    assert order == ["answered", "acknowledged"]
+
+
+async def test_what_was_under_way_when_the_connection_broke_is_answered(broker: PrivateBroker) -> None:
+    async with serving(broker, latency_ms=100) as service, device_on(broker) as device:
+        for number in range(20):
+            device.send({**GOOD, "request_id": str(number)})
+        await until(lambda: service.plane.pending == 20)
+        assert service.mqtt is not None
+        service.mqtt.connection.abort()
+        await until(lambda: len(device.received) >= 20)
+        results = await device.receive(20)
+    assert {result["request_id"] for result in results} == {str(number) for number in range(20)}
+
+
+async def test_replicas_of_a_share_group_divide_the_requests(broker: PrivateBroker) -> None:
+    async with (
+        serving(broker, share_group="g", service_id="a") as a,
+        serving(broker, share_group="g", service_id="b") as b,
+    ):
+        async with device_on(broker) as device:
+            for number in range(200):
+                device.send({**GOOD, "request_id": str(number)})
+            results = await device.receive(200)
+            assert sorted(int(result["request_id"]) for result in results) == list(range(200))
+        counts = []
+        for service in (a, b):
+            service.metrics.count()
+            counts.append(service.metrics.meter("sum", "1", "mqtt").codes["ok"])
+    assert sum(counts) == 200
+    assert min(counts) > 0
+
+
+async def test_stopping_answers_all_that_was_delivered(broker: PrivateBroker) -> None:
+    async with device_on(broker) as device:
+        async with serving(broker, latency_ms=30) as service:
+            for number in range(50):
+                device.send({**GOOD, "request_id": str(number)})
+            await until(lambda: service.plane.pending == 50)
+        results = await device.receive(50)
+    assert {result["request_id"] for result in results if "prediction" in result} == {str(n) for n in range(50)}
+
+
+async def test_an_overfull_queue_is_told_and_nothing_is_lost(broker: PrivateBroker) -> None:
+    async with serving(broker, latency_ms=50, queue_size=5), device_on(broker) as device:
+        for number in range(20):
+            device.send({**GOOD, "request_id": str(number)}, qos=0)
+        messages = await device.receive(20)
+    answered = [message for message in messages if "prediction" in message]
+    refused = [message for message in messages if message.get("error", {}).get("code") == "overloaded"]
+    assert len(answered) == 5
+    assert len(refused) == 15
+
+
+async def test_another_request_topic(broker: PrivateBroker) -> None:
+    async with serving(broker, request_topic="ml/cloud/inference/request"), device_on(broker) as device:
+        device.send({**GOOD, "request_id": "unheard"}, topic=REQUEST_TOPIC)
+        _, result = await device.ask({**GOOD, "request_id": "heard"}, topic="ml/cloud/inference/request")
+    assert result["request_id"] == "heard"
+
+
+async def test_a_burst_loses_nothing(broker: PrivateBroker) -> None:
+    async with serving(broker), device_on(broker) as device:
+        for number in range(3000):
+            device.send({**GOOD, "request_id": str(number)})
+        results = await device.receive(3000)
+    assert len({result["request_id"] for result in results}) == 3000
+
+
+async def test_health_follows_the_broker(broker: PrivateBroker) -> None:
+    async with serving(broker) as service:
+        assert service.health.report()["status"] == "ok"
+        assert service.mqtt is not None
+        await service.mqtt.connection.stop()
+        report = service.health.report()
+    assert report["status"] == "unavailable"
+    assert "broker" in report["reason"]
+
+
+def test_unreadable_secrets_are_one_clear_error(tmp_path: Path) -> None:
+    settings = MqttSettings(password_file=tmp_path / "none")
+    with pytest.raises(ConfigurationError, match=r"cannot read .*none"):
+        connection_settings(settings, Endpoint("x", 1), service_id="s", receive_max=1, max_payload_bytes=1)
+
+
+def test_the_password_comes_from_its_file(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret\n")
+    settings = MqttSettings(username="edge", password_file=secret, tls=True)
+    connection = connection_settings(settings, Endpoint("x", 1), service_id="s", receive_max=9, max_payload_bytes=1)
+    assert (connection.username, connection.password, connection.receive_max) == ("edge", "s3cret", 9)
+    assert connection.tls is not None
+
+
+async def test_a_broker_that_refuses_for_good_ends_the_service() -> None:
+    async def script(session: Session) -> None:
+        await accept(session, reason_code=mqtt5.ConnAckReasonCode.NOT_AUTHORIZED)
+
+    async with FakeBroker(script) as broker:
+        settings = ServiceSettings(
+            model=ModelSettings(path=Path("none")),
+            mqtt=MqttSettings(endpoint=Endpoint(broker.host, broker.port)),
+            http=HttpSettings(endpoint=None),
+        )
+        with pytest.raises(BrokerError, match=r"(?i)not.authori[sz]ed"):
+            await asyncio.wait_for(Service(settings, served()).serve_until(asyncio.Event()), 20)
