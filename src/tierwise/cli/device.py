@@ -110,6 +110,67 @@ def monitor(folder: Path) -> None:
             _answer_line(running, line.strip())
 
 
+@device.command
+@click.argument("folder", type=FOLDER)
+@click.option("--mqtt", required=True, metavar="HOST:PORT", help="The broker.")
+@click.option("--device-id", required=True, help="Name of the device in topics and messages.")
+@click.option("--input", "source", help="Samples that the device senses, as .json, .csv or .npy; - for standard input.")
+@click.option(
+    "--role",
+    type=click.Choice(["sensor", "device"]),
+    default="device",
+    show_default=True,
+    help="sensor: asks the edge and takes the answer. device: infers itself and publishes the result.",
+)
+@click.option("--request-topic", help="Where a sensor asks; ml/inference/request by default.")
+@click.option("--serve", "serve_topic", help="Also answer what arrives on this topic, until interrupted.")
+@click.option("--board", help="Board whose time and energy are modelled; by default that of the build.")
+def bridge(
+    folder: Path,
+    *,
+    mqtt: str,
+    device_id: str,
+    source: str | None,
+    role: str,
+    request_topic: str | None,
+    serve_topic: str | None,
+    board: str | None,
+) -> None:
+    """Connect the device built in FOLDER to an MQTT broker, over its serial line."""
+    import asyncio  # noqa: PLC0415 -- heavy imports belong to the command
+
+    from tierwise.cli.samples import read_samples  # noqa: PLC0415
+    from tierwise.core.errors import ConfigurationError  # noqa: PLC0415
+    from tierwise.device.bridge import BridgeSettings, run_bridge  # noqa: PLC0415
+    from tierwise.device.manifest import read_build  # noqa: PLC0415
+    from tierwise.messaging.settings import MqttConnectionSettings  # noqa: PLC0415
+    from tierwise.messaging.topics import REQUEST_TOPIC  # noqa: PLC0415
+    from tierwise.runtimes.inputs import to_inputs  # noqa: PLC0415
+    from tierwise.serving.settings import parse_endpoint  # noqa: PLC0415
+
+    report = read_build(folder)
+    endpoint = parse_endpoint(mqtt, default_port=1883)
+    if endpoint is None:
+        raise ConfigurationError("--mqtt off: a bridge needs a broker")
+    if source is None and serve_topic is None:
+        raise ConfigurationError("nothing to do: give --input, --serve or both")
+    settings = BridgeSettings(
+        device_id=device_id,
+        request_topic=request_topic or REQUEST_TOPIC,
+        serve_topic=serve_topic,
+        board=_profile(board or report.board),
+    )
+    inputs = to_inputs(read_samples(source), report.signature)[0] if source is not None else {}
+    count = len(next(iter(inputs.values()))) if inputs else 0
+    samples = [{name: values[at : at + 1] for name, values in inputs.items()} for at in range(count)]
+    connection = MqttConnectionSettings(host=endpoint.host, port=endpoint.port, fail_fast=True)
+    try:
+        asyncio.run(run_bridge(folder, connection, settings, samples, as_sensor=role == "sensor", on_line=click.echo))
+    except KeyboardInterrupt:
+        click.echo("tierwise: interrupted; the device has ended", err=True)
+        sys.exit(130)
+
+
 def _answer_line(running: FirmwareRuntime | InterpretedRuntime, line: str) -> None:
     """One line of the monitor; what is wrong with it is said and the device goes on."""
     import msgspec  # noqa: PLC0415 -- heavy imports belong to the command

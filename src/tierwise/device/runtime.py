@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import numpy as np
 
-from tierwise.core.errors import InferenceError, TierwiseError
+from tierwise.core.errors import InferenceError, InvalidInputError, TierwiseError
 from tierwise.device.emulator import Emulator
 from tierwise.device.manifest import TFLM, read_build
 from tierwise.runtimes import load_runtime
 from tierwise.runtimes.failures import misfit
+from tierwise.runtimes.inputs import to_inputs
 from tierwise.runtimes.quantization import dequantize, quantize
 
 if TYPE_CHECKING:
@@ -166,6 +167,26 @@ def measured(inference: Inference, signature: Signature) -> Measured:
         at += values.nbytes
     outputs = [v if s.scale is None else dequantize(v, s) for v, s in zip(raw, signature.outputs, strict=True)]
     return Measured(tuple(outputs), tuple(raw), inference.instructions, inference.stack_bytes)
+
+
+def encode_samples(
+    features: NDArray[Any] | Mapping[str, NDArray[Any]], signature: Signature
+) -> tuple[list[bytes], bool]:
+    """Each sample as the device's bytes (all inputs, one behind the other), and whether the features were a batch.
+
+    Raises ``InvalidInputError`` where they do not fit.
+    """
+    inputs, is_batch = to_inputs(features, signature)
+    columns = [_to_device(inputs[spec.name], spec) for spec in signature.inputs]
+    return [b"".join(column[at : at + 1].tobytes() for column in columns) for at in range(len(columns[0]))], is_batch
+
+
+def encode_sample(features: NDArray[Any] | Mapping[str, NDArray[Any]], signature: Signature) -> bytes:
+    """One sample as the device's bytes. Raises ``InvalidInputError`` also for a batch."""
+    samples, is_batch = encode_samples(features, signature)
+    if is_batch:
+        raise InvalidInputError("a sensor senses one sample at a time; the features are a batch")
+    return samples[0]
 
 
 def _to_device(values: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
