@@ -95,28 +95,36 @@ class _Layer:
     weights: NDArray[np.int64]
     channels: NDArray[np.int64]
     """[channels, 3]: bias, multiplier, shift."""
-    bound: int
-    """Largest magnitude that an accumulator can reach."""
+    bounds: NDArray[np.int64]
+    """Largest magnitude that each channel's accumulator can reach."""
 
     @property
     def fast(self) -> str:
         """Empty, or why the fast kernel cannot be used."""
-        if self.bound >= _FAST_LIMIT:
+        if self.bounds.max() >= _FAST_LIMIT:
             return "accumulators can exceed 30 bits"
         if np.any(self.channels[:, 2] > 0):
             return "a channel's scale is 1 or more"
-        if np.any(self.channels[:, 2] < -_FAST_SHIFT):
+        if np.any((self.channels[:, 2] < -_FAST_SHIFT) & ~self._silent):
             return f"a channel's scale is below 2^-{_FAST_SHIFT}"
         return ""
+
+    @property
+    def _silent(self) -> NDArray[np.bool_]:
+        """Channels whose output is the zero point whatever comes in: their scale is next to nothing."""
+        rows = zip(self.bounds.tolist(), self.channels[:, 1].tolist(), self.channels[:, 2].tolist(), strict=True)
+        return np.array([fixedpoint.multiply(bound, multiplier, shift) == 0 for bound, multiplier, shift in rows])
 
     def constants(self, *, fast: bool) -> Constant:
         """Bias and factors as the kernels read them."""
         if not fast:
             return Constant("tw_channel", self.channels, "bias, multiplier, shift")
-        right = -self.channels[:, 2]
+        silent = self._silent
+        right = np.where(silent, 0, -self.channels[:, 2])
+        multipliers = np.where(silent, 0, self.channels[:, 1])
         half = np.where(right > 0, 1 << np.maximum(right - 1, 0), 0)
         rounding = half + (self.output.quantized.zero_point << right)
-        rows = np.column_stack([self.channels[:, :2], rounding, right])
+        rows = np.column_stack([self.channels[:, 0], multipliers, rounding, right])
         return Constant("tw_fast_channel", rows, "bias, multiplier, round, right")
 
 
@@ -147,11 +155,11 @@ def _layer(operator: Operator, weights: NDArray[np.int64], filters: Tensor, axis
         reach = np.abs(weights).sum(axis=1) * 128
     else:
         reach = np.abs(weights).sum(axis=1) * max(127 - zero_point, 128 + zero_point)
-    bound = int((np.abs(bias) + reach).max(initial=0))
-    if bound > 0x7FFFFFFF:  # noqa: PLR2004 - INT32_MAX
+    bounds = np.abs(bias) + reach
+    if bounds.max(initial=0) > 0x7FFFFFFF:  # noqa: PLR2004 - INT32_MAX
         raise operator.refuse("its bias and weights are so large that 32-bit accumulators overflow")
     channels = np.column_stack([bias, np.array(factors, np.int64).reshape(count, 2)])
-    return _Layer(operator, tensor, output, weights, channels, bound)
+    return _Layer(operator, tensor, output, weights, channels, bounds)
 
 
 def _effective_scale(operator: Operator, tensor: Tensor, output: Tensor, scale: float, scales: int) -> float:

@@ -159,7 +159,7 @@ static void give_up(void) {
     }
 }
 
-int main(void) {
+void tw_serve(void) {
     hal_init();
     send_ready();
     for (;;) {

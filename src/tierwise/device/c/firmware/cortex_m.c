@@ -24,8 +24,6 @@ static volatile uint8_t ring[RING_BYTES];
 static volatile uint32_t head, tail;
 static volatile uint32_t ticks;
 
-int main(void);
-
 int32_t cortex_m_received(uint8_t byte) {
     if (head - tail == RING_BYTES) {
         return 0;
@@ -65,7 +63,7 @@ void tw_reset(void) {
     for (volatile uint32_t *to = tw_stack_low; to < here; to++) {
         *to = PAINT;
     }
-    main();
+    tw_serve();
     on_fault();
 }
 

@@ -1,10 +1,13 @@
-/* What the firmware needs from a machine. One file each implements it. */
+/* What the firmware needs from a machine, and the other way round. One file each implements it. */
 #ifndef TW_HAL_H
 #define TW_HAL_H
 
 #include <stdint.h>
 
 #define HAL_NOT_MEASURED UINT32_C(0xFFFFFFFF)
+
+/* The application (app.c): answers frames and never returns. Called once by the machine's start-up. */
+void tw_serve(void);
 
 /* Serial line and counter are ready afterwards. */
 void hal_init(void);

@@ -57,3 +57,8 @@ uint32_t hal_instructions(void) { return 0; }
 int32_t hal_counts(void) { return 0; }
 
 uint32_t hal_stack_bytes(void) { return HAL_NOT_MEASURED; }
+
+int main(void) {
+    tw_serve();
+    return 0;
+}
