@@ -11,7 +11,7 @@ TORCH_INDEX ?=
 MODEL ?= anomaly-detector
 OUT ?= demo
 TFLITE ?=
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check platformio bench docs clean
