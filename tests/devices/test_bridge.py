@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -137,3 +139,20 @@ async def test_device_refuses_more_than_may_wait(broker: PrivateBroker, folder: 
     codes = {m["error"]["code"] for m in messages if "error" in m}
     assert codes == {"overloaded"}
     assert any("prediction" in m for m in messages)
+
+
+async def test_a_device_that_died_is_started_again(broker: PrivateBroker, folder: Path) -> None:
+    request = {"device_id": "s1", "timestamp_us": 5, "features": SAMPLE.tolist()}
+    async with (
+        device_on(broker) as client,
+        bridge_on(broker, folder, serve_topic=DEVICE_REQUEST_TOPIC) as bridge,
+    ):
+        process = bridge._emulator.process_id
+        assert process is not None
+        os.kill(process, signal.SIGKILL)
+        client.send(request, topic=DEVICE_REQUEST_TOPIC)
+        (lost,) = await client.receive(1)
+        client.send(request, topic=DEVICE_REQUEST_TOPIC)
+        (_, answer) = await client.receive(2)
+    assert lost["error"]["code"] == "device"
+    assert "prediction" in answer

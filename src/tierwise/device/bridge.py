@@ -26,6 +26,7 @@ from tierwise.core.errors import (
 )
 from tierwise.core.messages import Answer, Prediction
 from tierwise.device.emulator import Emulator
+from tierwise.device.link import DeviceError
 from tierwise.device.runtime import encode_sample, encode_samples, measured
 from tierwise.messaging.connection import MqttConnection
 from tierwise.messaging.payloads import (
@@ -229,8 +230,17 @@ class DeviceBridge:
                 payload = encode_result(job.device.device_id, job.device.timestamp_us, answer)
             except TierwiseError as error:
                 self._refuse(job, error)
+                if isinstance(error, DeviceError):
+                    await self._restart()
                 continue
             self._publish(job, result_topic(job.device.device_id), payload, self._told(job, answer, energy_j))
+
+    async def _restart(self) -> None:
+        """Starts a device again that has failed; if that fails too, the next request tries again."""
+        try:
+            await self._emulator.restart()
+        except TierwiseError as error:
+            _log.warning("the device does not start again: %s", error)
 
     async def _answer(
         self, features: NDArray[Any] | Mapping[str, NDArray[Any]], received_ns: int, request_id: str | None
