@@ -87,10 +87,14 @@ async def _greet(
 ) -> ConnAckPacket:
     broker = where(settings)
     try:
+        greeting = wire.codec.write(_connect_packet(settings, client_id, clean_start=clean_start))
+    except ValueError as error:  # a field that this version of MQTT does not have, or not in that size
+        raise BrokerError(f"cannot connect to {broker} in MQTT {wire.codec.version}: {error}") from error
+    try:
         async with asyncio.timeout(settings.connect_timeout_s):
             loop = asyncio.get_running_loop()
             await loop.create_connection(lambda: wire, settings.host, settings.port, ssl=settings.tls)
-            wire.send(wire.codec.write(_connect_packet(settings, client_id, clean_start=clean_start)))
+            wire.send(greeting)
             await asyncio.wait({wire.connack}, timeout=_PATIENCE_WITH_5_S if may_fall_back else None)
     except ssl.SSLCertVerificationError as error:
         raise BrokerError(f"{broker} is not trusted: {error.verify_message}") from error

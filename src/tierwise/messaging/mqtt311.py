@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 _QOS = (QoS.AT_MOST_ONCE, QoS.AT_LEAST_ONCE, QoS.EXACTLY_ONCE)
 _MAX_LENGTH_BYTES = 4
 _MAX_REMAINING = 268_435_455
+_MAX_FIELD = 65_535
 
 _CONNACK_CODES = {
     0: ConnAckReasonCode.SUCCESS,
@@ -261,7 +262,9 @@ def _text(text: str) -> bytes:
 
 
 def _binary(data: bytes) -> bytes:
-    return len(data).to_bytes(2) + data  # the packet objects hold nothing longer than that
+    if len(data) > _MAX_FIELD:
+        raise ValueError(f"a field of {len(data)} bytes, at most {_MAX_FIELD} fit")
+    return len(data).to_bytes(2) + data
 
 
 def _read_text(body: bytes, at: int) -> tuple[str, int]:

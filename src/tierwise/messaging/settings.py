@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class MqttConnectionSettings:
     client_id_prefix: str = "tierwise"
     """The client id is this, a hyphen and 16 random hexadecimal digits, so no two processes ever share one."""
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     tls: ssl.SSLContext | None = None
     """``ssl.create_default_context()`` verifies the broker's certificate and name."""
     will: Will | None = None
