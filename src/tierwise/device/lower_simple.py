@@ -34,6 +34,11 @@ def _four(operator: Operator, values: tuple[int, ...], fill: int = 1) -> tuple[i
     return a, b, c, d
 
 
+def _check_shift(operator: Operator, shift: int) -> None:
+    if shift > 30:  # noqa: PLR2004 - of 31 bits
+        raise operator.refuse("the scale of its output is smaller than that of its input by 2^30 or more")
+
+
 def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
@@ -71,7 +76,7 @@ def lower_binary(operator: Operator) -> Step:
         raise operator.refuse(f"{a} and {b} cannot be broadcast to one shape") from None
     require_shape(operator, output, shape)
     dims = _four(operator, shape)
-    factors = _add_factors(operator, a, b, output) if operator.name == "ADD" else _mul_factors(a, b, output)
+    factors = _add_factors(operator, a, b, output) if operator.name == "ADD" else _mul_factors(operator, a, b, output)
     low, high = activation_range(operator, output)
     fields: dict[str, Field] = {
         "dims": dims,
@@ -108,8 +113,9 @@ def _add_factors(operator: Operator, a: Tensor, b: Tensor, output: Tensor) -> di
     }  # fmt: skip
 
 
-def _mul_factors(a: Tensor, b: Tensor, output: Tensor) -> dict[str, Field]:
+def _mul_factors(operator: Operator, a: Tensor, b: Tensor, output: Tensor) -> dict[str, Field]:
     multiplier, shift = fixedpoint.quantize_multiplier(a.quantized.scale * b.quantized.scale / output.quantized.scale)
+    _check_shift(operator, shift)
     return {"multiplier_out": multiplier, "shift_out": shift}
 
 
@@ -199,6 +205,9 @@ def lower_mean(operator: Operator) -> Step:
         raise operator.refuse(f"its input {tensor} is empty")
     strides = _strides(tensor.shape)
     multiplier, shift = fixedpoint.quantize_multiplier(tensor.quantized.scale / output.quantized.scale)
+    _check_shift(operator, shift)
+    if count * 256 > 0x7FFFFFFF:  # noqa: PLR2004 - INT32_MAX
+        raise operator.refuse(f"it sums {count} values, which can overflow 32 bits")
     down = min(count.bit_length() - 1, 32, 31 + shift)
     keep = [axis for axis in range(rank) if axis not in reduced]
     gone = sorted(reduced)
