@@ -19,6 +19,7 @@ from tierwise.core.errors import BrokerError, ConfigurationError, TransportError
 from tierwise.live.broker import private_broker
 from tierwise.live.processes import Child, child_process, free_port
 from tierwise.messaging.connection import MqttConnection
+from tierwise.messaging.framing import HEAD_BYTES
 from tierwise.messaging.settings import MqttConnectionSettings
 
 if TYPE_CHECKING:
@@ -42,6 +43,36 @@ async def test_message_arrives_as_it_was_sent(broker: PrivateBroker, qos: Litera
     assert packet.topic == "a/ü"
     assert packet.qos.value == qos
     assert not packet.retain
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+async def test_beginning_of_a_message_that_is_too_large_is_told(
+    broker: PrivateBroker, qos: Literal[0, 1], protocol: str
+) -> None:
+    told: list[tuple[PublishPacket, int]] = []
+
+    def on_oversize(packet: PublishPacket, payload_bytes: int, acknowledge: Callable[[], None]) -> None:
+        told.append((packet, payload_bytes))
+        acknowledge()
+
+    inbox, payload = Inbox(), b'{"device_id": "d"' + b" " * 2_000_000
+    async with (
+        connected(
+            broker, "a", on_message=inbox, on_oversize=on_oversize, protocol=protocol, max_packet_size=10_000
+        ) as connection,
+        connected(broker) as sender,
+    ):
+        await sender.publish_and_wait("a", payload, qos=qos)
+        await sender.publish_and_wait("a", b"small", qos=qos)
+        assert await inbox.holds(1) == [b"small"]
+        assert connection.connected
+    ((packet, payload_bytes),) = told
+    assert payload_bytes == len(payload)
+    assert packet.topic == "a"
+    assert packet.qos.value == qos
+    assert payload.startswith(packet.payload)
+    assert 4096 < len(packet.payload) <= HEAD_BYTES
 
 
 async def test_properties_travel(broker: PrivateBroker) -> None:

@@ -141,5 +141,5 @@ def _connect_packet(settings: MqttConnectionSettings, client_id: str, *, clean_s
         keep_alive=settings.keep_alive_s,
         session_expiry_interval=settings.session_expiry_s,
         receive_max=settings.receive_max,
-        max_packet_size=settings.max_packet_size,
+        max_packet_size=max(settings.max_packet_size, settings.announced_packet_size),
     )
