@@ -27,10 +27,12 @@ FORMATS = (".npy", ".csv", ".json")
 def read_samples(source: str) -> Features:
     """The numbers in ``source``, in the shape in which they stand there.
 
-    ``.npy``: any numeric array. ``.csv``: one sample a row, after a header (a first row without any
-    number) or none; gives float64[rows, columns]. ``.json``: a list flat or nested, or an object with it under
-    ``features`` or ``input``, or one array for each named input. Standard input is told by its content: JSON where it begins with ``[`` or ``{``, an ``.npy`` by its magic
-    number, else CSV. Raises ``ConfigurationError`` where nothing can be read, ``InvalidInputError`` for the content.
+    ``.npy``: any numeric array. ``.csv``: one sample a row, after a header (a first row without any number) or
+    none; gives float64[rows, columns]. ``.json``: a list flat or nested, or an object with it under ``features`` or
+    ``input``, or one array for each named input. Standard input is told by its content: JSON where it begins with
+    ``[`` or ``{``, an ``.npy`` by its magic number, else CSV.
+
+    Raises ``ConfigurationError`` where nothing can be read, ``InvalidInputError`` for the content.
     """
     if source == "-":
         return _parse(sys.stdin.buffer.read(), "", "standard input")
