@@ -40,7 +40,7 @@ SESSION_EXPIRY_S = 60
 """How long the broker keeps requests for a service that has lost its connection."""
 
 HEADER_BYTES = 65_536
-"""Room for topic and properties of the largest request: the payload limit is told by our error, not by the broker."""
+"""Room for topic and properties of the largest request that is read."""
 
 
 log = logging.getLogger("tierwise.mqtt")
@@ -83,6 +83,7 @@ class MqttTransport:
                 max_payload_bytes=max_payload_bytes,
             ),
             on_message=self._on_message,
+            on_oversize=self._on_request,
             on_state=self._on_state,
         )
 
@@ -109,6 +110,10 @@ class MqttTransport:
         await self.connection.stop(drain_s=GOODBYE_S)
 
     def _on_message(self, packet: PublishPacket, acknowledge: Callable[[], None]) -> None:
+        self._on_request(packet, len(packet.payload), acknowledge)
+
+    def _on_request(self, packet: PublishPacket, payload_bytes: int, acknowledge: Callable[[], None]) -> None:
+        """Takes a request. Of one that is far too large ``packet`` has only the beginning of the payload."""
         received_ns = monotonic_ns()
         device: DeviceRequest | None = None
         properties = dict(packet.user_properties) if packet.user_properties else {}
@@ -122,14 +127,16 @@ class MqttTransport:
             else:
                 message = error_message(sender, _as_error(outcome), told)
             code = self._publish(packet, sender, message, acknowledge)
-            self._meter.finished(code, monotonic_ns() - received_ns, len(packet.payload), len(message.payload))
+            self._meter.finished(code, monotonic_ns() - received_ns, payload_bytes, len(message.payload))
             if trace is not None:
                 self._tracer.finish(trace, self._meter, code, received_ns, outcome)
 
         try:
-            if len(packet.payload) > self._max_payload_bytes:
-                size, limit = len(packet.payload), self._max_payload_bytes
-                raise PayloadTooLargeError(f"the request has {size} bytes, the limit is {limit} (--max-payload-bytes)")
+            if payload_bytes > self._max_payload_bytes:
+                limit = f"the limit is {self._max_payload_bytes} (--max-payload-bytes)"
+                raise PayloadTooLargeError(f"the request has {payload_bytes} bytes, {limit}")
+            if payload_bytes > len(packet.payload):
+                raise PayloadTooLargeError(f"topic and properties have more than {HEADER_BYTES} bytes")
             if packet.content_type == RAW_CONTENT_TYPE:
                 device = decode_raw_request(packet.payload, packet.user_properties, received_ns=received_ns)
             else:
