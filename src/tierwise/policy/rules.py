@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import msgspec
 
@@ -80,7 +79,7 @@ def expression(rule: Callable[[Mapping[str, Value]], str]) -> Decide:
 
 def known_values(situation: Situation) -> dict[str, Value]:
     """The names that expressions may use."""
-    queues: Mapping[str, Any] = situation.queues
+    queues = situation.queues
     return {
         "group": situation.group,
         "time_s": situation.time_s,

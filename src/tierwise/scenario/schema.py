@@ -32,8 +32,11 @@ class Run(Part):
     replications: Annotated[int, Field(ge=1, le=10_000, strict=True)] = 1
 
 
-class _Open(Part):
+class _Starting(Part):
     start: Duration = Field(default=0, description="no request before")
+
+
+class _Open(_Starting):
     stop: PositiveDuration | None = Field(default=None, description="no request from then on")
 
 
@@ -96,7 +99,7 @@ class Server(_Open):
     rate: Rate
 
 
-class Offline(_Open):
+class Offline(_Starting):
     """LoadGen Offline: all samples at once."""
 
     pattern: Literal["offline"]

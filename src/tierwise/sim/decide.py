@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tierwise import policy
 from tierwise.core.errors import ConfigurationError
 from tierwise.scenario.expression import parse_expression
 from tierwise.scenario.schema import Custom, Expression
-from tierwise.sim.kernel.heap import order_of, push
 from tierwise.sim.kernel.loop import confidence_of
 from tierwise.sim.kernel.tables import (
     C_ASKED,
+    C_ASKED_DEVICE,
+    C_ASKED_STEP,
     C_NOW,
     D_SPENT,
     G_BATTERY,
     GF_IDLE,
-    KINDS,
+    INTS,
     N_LENGTH,
     N_RUNNING,
-    R_DEVICE,
-    R_PC,
-    STEP,
     T_ASK_DEVICE,
     T_CODE,
     T_GROUP,
     T_NEXT,
-    T_RANK,
 )
 from tierwise.sim.programs import TIER_CODES
 
@@ -58,8 +55,8 @@ def load_policy(rule: Custom) -> Decide:
     return decide
 
 
-def decider(plan: Plan) -> Callable[[Machine], None] | None:
-    """What the event engine calls when a request waits for a decision; ``None`` where no rule needs it."""
+def decider(plan: Plan) -> Callable[[Machine], int] | None:
+    """Gives the next step of a request that waits for a decision; ``None`` where no rule in Python is needed."""
     rules: dict[int, Decide] = {}
     for name, row in plan.groups.items():
         rule = plan.scenario.rule(name)
@@ -70,42 +67,62 @@ def decider(plan: Plan) -> Callable[[Machine], None] | None:
     if not rules:
         return None
     names = {row: name for name, row in plan.groups.items()}
-    asked_before = {pc: _asked(int(plan.ints[pc, T_CODE])) for pc in plan.queues}
-    nodes = {pc: tuple(found.items()) for pc, found in plan.queues.items()}
-    groups = {pc: int(plan.ints[pc, T_GROUP]) for pc in plan.queues}
+    points = {pc: _point(plan, pc, rules, names) for pc in plan.queues}
+    ints = plan.ints.reshape(-1).data  # gives Python's integers, several times faster than numpy's
 
-    def decide(machine: Machine) -> None:
-        clock, ints = machine.clock, machine.ints
-        request = machine.requests[clock[C_ASKED]]
-        pc = int(request[R_PC])
-        group = groups[pc]
-        device = int(request[R_DEVICE])
-        asked = asked_before[pc]
-        situation = policy.Situation(
-            group=names[group],
-            device=device,
-            time_s=clock[C_NOW] * 1e-9,
-            asked=asked,
-            confidence=confidence_of(machine, clock[C_ASKED], pc) if asked else 0.0,
-            queues={tier: int(ints[node, N_LENGTH] + ints[node, N_RUNNING]) for tier, node in nodes[pc]},
-            battery=_battery(machine, group, device),
+    def decide(machine: Machine) -> int:
+        clock = machine.clock.data
+        point = points[clock[C_ASKED_STEP]]
+        device = clock[C_ASKED_DEVICE]
+        tier = point.rule(
+            policy.Situation(
+                group=point.name,
+                device=device,
+                time_s=clock[C_NOW] * 1e-9,
+                asked=point.asked,
+                confidence=confidence_of(machine, clock[C_ASKED], point.step) if point.asked else 0.0,
+                queues={tier: ints[first + N_LENGTH] + ints[first + N_RUNNING] for tier, first in point.nodes},
+                battery=_battery(machine, point.group, device) if point.has_battery else 1.0,
+            )
         )
-        tier = rules[group](situation)
-        following = int(ints[pc, T_NEXT] if tier is None else ints[pc, T_ASK_DEVICE + TIER_CODES.get(tier, -1)])
-        if tier is not None and (tier not in TIER_CODES or following < 0):
-            raise ConfigurationError(f"the policy of {names[group]!r} chose {tier!r}, which cannot answer here")
-        if tier is None and not asked:
-            raise ConfigurationError(f"the policy of {names[group]!r} chose no tier for a new request")
-        _go_on(machine, following)
+        following = point.ways.get(tier, -1)
+        if following < 0:
+            what = "no tier for a new request" if tier is None else f"{tier!r}, which cannot answer here"
+            raise ConfigurationError(f"the policy of {point.name!r} chose {what}")
+        return following
 
     return decide
 
 
-def _go_on(machine: Machine, following: int) -> None:
-    slot = int(machine.clock[C_ASKED])
-    machine.requests[slot, R_PC] = following
-    order = order_of(machine, slot, int(machine.ints[following, T_RANK]) * 2 + 1)
-    push(machine, int(machine.clock[C_NOW]), order, slot * KINDS + STEP)
+class _Point(NamedTuple):
+    """A step at which Python decides."""
+
+    step: int
+    group: int
+    name: str
+    rule: Decide
+    asked: tuple[str, ...]
+    nodes: tuple[tuple[str, int], ...]
+    """Tiers, and where the columns of their nodes begin."""
+    ways: dict[str | None, int]
+    has_battery: bool
+
+
+def _point(plan: Plan, pc: int, rules: dict[int, Decide], names: dict[int, str]) -> _Point:
+    step = plan.ints[pc]
+    group = int(step[T_GROUP])
+    ways: dict[str | None, int] = {tier: int(step[T_ASK_DEVICE + code]) for tier, code in TIER_CODES.items()}
+    ways[None] = int(step[T_NEXT])
+    return _Point(
+        step=pc,
+        group=group,
+        name=names[group],
+        rule=rules[group],
+        asked=_asked(int(step[T_CODE])),
+        nodes=tuple((tier, node * INTS) for tier, node in plan.queues[pc].items()),
+        ways=ways,
+        has_battery=int(plan.ints[group, G_BATTERY]) >= 0,
+    )
 
 
 def _battery(machine: Machine, group: int, device: int) -> float:

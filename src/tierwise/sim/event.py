@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tierwise.core.errors import ConfigurationError
+from tierwise.sim.compiled import COMPILES
 from tierwise.sim.kernel.heap import push
 from tierwise.sim.kernel.loop import run
 from tierwise.sim.kernel.requests import report
@@ -100,7 +101,7 @@ def more_requests(machine: Machine, slots: int) -> Machine:
 class EventEngine:
     """Runs a plan event by event. ``decide`` chooses the next step of the request in ``C_ASKED``."""
 
-    def __init__(self, plan: Plan, decide: Callable[[Machine], None] | None = None) -> None:
+    def __init__(self, plan: Plan, decide: Callable[[Machine], int] | None = None) -> None:
         self.plan = plan
         self.machine = new_machine(plan)
         self._decide = decide
@@ -129,19 +130,24 @@ class EventEngine:
 
     def advance(self, end: int) -> Iterator[tuple[int, Rows]]:
         """Handles everything before ``end``, making room and decisions where the kernel asks for them."""
+        decided = -1
         while True:
-            with np.errstate(over="ignore"):  # hashing wraps around
-                why = run(self.machine, end)
+            why = run(self.machine, end, decided) if COMPILES else self._interpreted(end, decided)
+            decided = -1
             if why == FINISHED:
                 return
             if why == ASKED:
                 if self._decide is None:
                     raise ConfigurationError("this scenario needs a policy, and none was given")
-                self._decide(self.machine)
+                decided = self._decide(self.machine)
             elif why == DRAIN:
                 yield self.settled(int(self.machine.clock[C_NOW])), self._make_room()
             else:
                 self._grow(why)
+
+    def _interpreted(self, end: int, decided: int) -> int:
+        with np.errstate(over="ignore"):  # hashing wraps around
+            return run(self.machine, end, decided)
 
     def _grow(self, why: int) -> None:
         machine = self.machine

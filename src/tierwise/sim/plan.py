@@ -298,7 +298,7 @@ def _fill_groups(scenario: Scenario, tables: Tables, rows: dict[str, int], entri
                 G_ENTRY: entries[row],
                 G_CLOSED: closed,
                 G_BURST: traffic.samples if isinstance(traffic, MultiStream) else 1,
-                G_STOP: min(traffic.stop or NEVER, scenario.run.duration),
+                G_STOP: min(getattr(traffic, "stop", None) or NEVER, scenario.run.duration),
                 G_BATTERY: -1 if group.battery is None else round(group.battery.capacity * NANO),
             },
             {GF_IDLE: 0.0 if board is None else board.idle_power},

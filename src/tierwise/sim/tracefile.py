@@ -10,6 +10,7 @@ import numpy as np
 
 from tierwise.core.errors import DependencyError
 from tierwise.core.trace import TRACE_COLUMNS
+from tierwise.scenario.checks import tiers_of
 from tierwise.sim.kernel.tables import (
     OUTCOMES,
     R_ANSWERED,
@@ -26,6 +27,7 @@ from tierwise.sim.kernel.tables import (
     R_TIER,
     R_UP,
 )
+from tierwise.sim.programs import TIER_CODES
 from tierwise.sim.truth import samples_of
 
 if TYPE_CHECKING:
@@ -77,6 +79,19 @@ class _Answers:
         return text
 
 
+class _FirstTiers:
+    """The tier of each request: that which answered, else that which its placement asks first."""
+
+    def __init__(self, plan: Plan) -> None:
+        first = {row: TIER_CODES[tiers_of(plan.scenario.rule(name))[0]] for name, row in plan.groups.items()}
+        self._by_device = np.array([first[row] for row in plan.group_of.tolist()], np.int64)
+
+    def of(self, rows: Rows) -> NDArray[np.int64]:
+        """Tier codes, none negative."""
+        tier = rows[R_TIER]
+        return np.where(tier >= 0, tier, self._by_device[rows[R_DEVICE]])
+
+
 class CsvTrace:
     """A sink that writes CSV."""
 
@@ -87,6 +102,7 @@ class CsvTrace:
         self._plan = plan
         self._names = np.array(plan.names, object)
         self._answers = _Answers(plan)
+        self._tiers = _FirstTiers(plan)
         models = {row: plan.scenario.model_of(name) for name, row in plan.groups.items()}
         self._models = [models[row] for row in plan.group_of.tolist()]
 
@@ -98,7 +114,7 @@ class CsvTrace:
             "request_id": [f"{name}/{k}" for name, k in zip(names, rows[R_K].tolist(), strict=True)],
             "device_id": names,
             "model": [self._models[index] for index in device.tolist()],
-            "tier": [_TIERS[tier + 1] for tier in rows[R_TIER].tolist()],
+            "tier": [_TIERS[tier + 1] for tier in self._tiers.of(rows).tolist()],
             "bytes_up": rows[R_UP].tolist(),
             "bytes_down": rows[R_DOWN].tolist(),
             "energy_device_j": [energy * 1e-9 for energy in rows[R_ENERGY].tolist()],
@@ -129,6 +145,7 @@ class ParquetTrace:
         self._plan = plan
         self._answers = _Answers(plan)
         self._names = pa.array(plan.names)
+        self._asked = _FirstTiers(plan)
         self._outcomes = pa.array(OUTCOMES)
         self._tiers = pa.array(_TIERS)
         self._model_names = pa.array(list(plan.scenario.models))
@@ -167,7 +184,7 @@ class ParquetTrace:
             "request_id": pc.binary_join_element_wise(names.dictionary_decode(), k, "/"),
             "device_id": names,
             "model": pa.DictionaryArray.from_arrays(self._models[device], self._model_names),
-            "tier": pa.DictionaryArray.from_arrays((rows[R_TIER] + 1).astype(np.int32), self._tiers),
+            "tier": pa.DictionaryArray.from_arrays((self._asked.of(rows) + 1).astype(np.int32), self._tiers),
             "bytes_up": pa.array(rows[R_UP]),
             "bytes_down": pa.array(rows[R_DOWN]),
             "energy_device_j": pa.array(rows[R_ENERGY] * 1e-9),

@@ -14,6 +14,8 @@ from tierwise.sim.kernel.tables import (
     ASKED,
     C_ARRIVALS,
     C_ASKED,
+    C_ASKED_DEVICE,
+    C_ASKED_STEP,
     C_DEVICES,
     C_DONE,
     C_EVENTS,
@@ -165,6 +167,8 @@ def proceed(m: Machine, slot: int, time: int, inline: bool) -> int:  # noqa: FBT
         compute_on_device(m, slot, time, pc)
         return GOES_ON
     m.clock[C_ASKED] = slot
+    m.clock[C_ASKED_STEP] = pc
+    m.clock[C_ASKED_DEVICE] = m.requests[slot, R_DEVICE]
     return WAITS_FOR_POLICY
 
 
@@ -238,13 +242,19 @@ def room_needed(m: Machine) -> int:
 
 
 @compiled_apart
-def run(m: Machine, limit: int) -> int:  # noqa: C901, PLR0912, PLR0915 -- one loop; calls would copy all tables
+def run(m: Machine, limit: int, decided: int) -> int:  # noqa: C901, PLR0912, PLR0915 -- one loop; calls would copy all tables
     """Handles everything before ``limit`` ns, and says why it came back.
+
+    ``decided`` is the step at which the request in ``C_ASKED`` goes on, or -1 where none was asked.
 
     ``FINISHED``: nothing is left before the limit. ``ASKED``: the request in ``C_ASKED`` needs a decision. ``DRAIN``,
     ``GROW_REQUESTS``, ``GROW_HEAP``: a table is full.
     """
     clock = m.clock
+    if decided >= 0:
+        asked_for = clock[C_ASKED]
+        m.requests[asked_for, R_PC] = decided
+        push(m, clock[C_NOW], order_of(m, asked_for, m.ints[decided, T_RANK] * 2 + 1), asked_for * KINDS + STEP)
     while True:
         arrives = next_is_arrival(m)
         if arrives:

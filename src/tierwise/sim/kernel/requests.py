@@ -29,6 +29,7 @@ from tierwise.sim.kernel.tables import (
     LAST_RANK,
     LEVELS,
     LOST,
+    PAUSE,
     R_ANSWERED,
     R_ARM,
     R_ARM_PC,
@@ -50,6 +51,7 @@ from tierwise.sim.kernel.tables import (
     R_TIER,
     R_VISIBLE,
     SAVED,
+    SHORTEST_LOOP,
     T_LEVEL,
     T_NEXT,
     T_TIMEOUT,
@@ -127,9 +129,11 @@ def report(m: Machine, slot: int, outcome: int, time: int) -> None:
     group = m.devices[device, D_GROUP]
     if m.ints[group, G_CLOSED] == 1:
         m.devices[device, D_OPEN] -= 1
-        if m.devices[device, D_OPEN] == 0 and m.devices[device, D_QUERIES] != 0 and time < m.ints[group, G_STOP]:
+        # Virtual time must go on, also where everything is refused or answered at once.
+        again = max(time, row[R_CREATED] + (SHORTEST_LOOP if outcome == ANSWERED else PAUSE))
+        if m.devices[device, D_OPEN] == 0 and m.devices[device, D_QUERIES] != 0 and again < m.ints[group, G_STOP]:
             order = (device << K_BITS) | m.devices[device, D_NEXT_K]
-            push(m, time, order, device * KINDS + CREATE)
+            push(m, again, order, device * KINDS + CREATE)
 
 
 @compiled

@@ -45,8 +45,9 @@ class Machine(NamedTuple):
 (
     C_POSITION, C_ARRIVALS, C_HEAP, C_FREE, C_IN_USE, C_DONE, C_ASKED, C_NOW, C_HORIZON, C_DEVICES, C_EVENTS, C_SILENT,
     C_RESERVE, C_STATION_KEYS, C_WHEN,
-) = range(15)  # fmt: skip
-C_SIZE = 16
+    C_ASKED_STEP, C_ASKED_DEVICE,
+) = range(17)  # fmt: skip
+C_SIZE = 24
 
 # Requests. What the trace shows comes first.
 (
@@ -130,3 +131,4 @@ GOES_ON, WAITS_FOR_POLICY = 0, -1
 FINISHED, ASKED, DRAIN, GROW_REQUESTS, GROW_HEAP = range(5)
 
 NEVER = 2**62
+PAUSE, SHORTEST_LOOP = 1_000_000, 1_000  # ns from one closed-loop query to the next, at least: failed, answered
