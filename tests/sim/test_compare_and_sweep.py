@@ -85,7 +85,7 @@ def test_a_sweep_runs_the_grid_and_resumes(tmp_path: Path) -> None:
         assert len(lines) == 6
         results.write_bytes(b"".join(lines[:4]) + lines[4][:30])  # killed while writing the fifth
         counted: list[int] = []
-        again = sweep(path, sweeps, results, pool, on_point=lambda n, of: counted.append(n))
+        again = sweep(path, sweeps, results, pool, on_point=lambda n, _: counted.append(n))
         assert len(counted) == 2
         assert [strip(point.summary) for point in again] == [strip(point.summary) for point in points]
         path.write_text(path.read_text() + "# changed\n")
