@@ -270,6 +270,8 @@ ELSEWHERE = {
     "Custom.policy", "Custom.options",  # test_policies.py
     "Artifact.artifact", "Artifact.runtime", "Model.data", "Model.threshold",  # test_answers.py
     "Dataset.file", "Dataset.features", "Dataset.labels",  # test_answers.py
+    "External.pattern", "External.command", "External.address", "External.config",  # test_cosim.py
+    "External.timeout", "External.step",
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from tierwise.scenario.schema import (
     ClockDrift,
     Custom,
     Expression,
+    External,
     Fallback,
     LinkDegraded,
     LinkDown,
@@ -101,8 +102,24 @@ def _devices(scenario: Scenario) -> Iterator[Finding]:
             yield here, f"needs `model`, one of {', '.join(scenario.models)}"
         if group.model is not None and group.model not in scenario.models:
             yield (*here, "model"), _known(group.model, scenario.models)
+        traffic = scenario.traffic.get(group.traffic) if isinstance(group.traffic, str) else group.traffic
+        if isinstance(traffic, External):
+            yield from _external(scenario, name, traffic)
         if group.battery is not None and group.board is None:
             yield (*here, "battery"), "needs `board`: nothing states what the device draws"
+
+
+def _external(scenario: Scenario, name: str, traffic: External) -> Iterator[Finding]:
+    group, rule = scenario.devices[name], scenario.rule(name)
+    here = ("devices", name)
+    if bool(traffic.command) == bool(traffic.address):
+        yield (*here, "traffic"), "needs either `command` or `address`"
+    if traffic.address and len(traffic.address) != group.count:
+        yield (*here, "traffic", "address"), f"has {len(traffic.address)} addresses for {group.count} devices"
+    if group.battery or group.timeout or getattr(rule, "timeout", None) or isinstance(rule, Expression | Custom):
+        yield here, "external devices take no battery, no timeouts and no placement that looks at the state"
+    if scenario.run.replications > 1:
+        yield ("run", "replications"), "external devices run once"
 
 
 def _placement(scenario: Scenario, group: str) -> Iterator[Finding]:

@@ -106,8 +106,19 @@ class Offline(_Starting):
     samples: Annotated[int, Field(ge=1, le=100_000_000, strict=True)] = 24_576
 
 
+class External(Part):
+    """Real code in the loop: each device of the group is a program that speaks the lockstep protocol."""
+
+    pattern: Literal["external"]
+    command: list[str] = Field(default_factory=list, description="starts one device; `{id}` stands for its name")
+    address: list[str] = Field(default_factory=list, description="host:port of each device that runs already")
+    config: dict[str, str | int | float | bool] = Field(default_factory=dict, description="given to each with INIT")
+    timeout: PositiveDuration = Field(default=10_000_000_000, description="wall time that an answer may take")
+    step: PositiveDuration | None = Field(default=None, description="longest advance; else what the links allow")
+
+
 Traffic = Annotated[
-    Periodic | Poisson | Burst | Replay | SingleStream | MultiStream | Server | Offline,
+    External | Periodic | Poisson | Burst | Replay | SingleStream | MultiStream | Server | Offline,
     Field(discriminator="pattern"),
 ]
 

@@ -68,7 +68,7 @@ def new_machine(plan: Plan) -> Machine:
     clock[C_RESERVE] = 8 + 2 * max([1, *bursts, *batches])
     machine = Machine(
         clock=clock,
-        arrivals=np.empty((0, 3), np.int64),
+        arrivals=np.empty((0, 4), np.int64),
         heap=np.empty((_FIRST_SLOTS, 3), np.int64),
         requests=np.empty((0, R_SIZE), np.int64),
         done=np.empty((_FIRST_SLOTS, R_VISIBLE), np.int64),
@@ -111,8 +111,8 @@ class EventEngine:
         for end, rows in arrivals(self.plan, _CHUNK):
             self.feed(rows)
             yield from self.advance(end)
-            yield self.settled(end), _drained(self.machine)
-        yield self.plan.scenario.run.duration, _under_way(self.machine)
+            yield self.settled(end), self.drain()
+        yield self.plan.scenario.run.duration, self.under_way()
 
     def settled(self, now: int) -> int:
         """No request that was made before this time is under way."""
@@ -121,8 +121,9 @@ class EventEngine:
         return min(now, int(created.min())) if len(created) else now
 
     def feed(self, rows: NDArray[np.int64]) -> None:
-        """Adds arrivals, all later than those given before."""
+        """Adds arrivals (created ns, device, k and where stated bytes), all later than those given before."""
         machine = self.machine
+        rows = np.pad(rows, ((0, 0), (0, 4 - rows.shape[1])))
         waiting = machine.arrivals[machine.clock[C_POSITION] :]
         self.machine = machine._replace(arrivals=np.concatenate([waiting, rows]))
         self.machine.clock[C_POSITION] = 0
@@ -144,6 +145,14 @@ class EventEngine:
                 yield self.settled(int(self.machine.clock[C_NOW])), self._make_room()
             else:
                 self._grow(why)
+
+    def drain(self) -> Rows:
+        """Takes out what is finished."""
+        return _drained(self.machine)
+
+    def under_way(self) -> Rows:
+        """What the end of the run cuts off."""
+        return _under_way(self.machine)
 
     def _interpreted(self, end: int, decided: int) -> int:
         with np.errstate(over="ignore"):  # hashing wraps around

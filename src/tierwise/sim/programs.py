@@ -37,6 +37,7 @@ from tierwise.sim.kernel.tables import (
     T_LEVEL,
     T_NEXT,
     T_OP,
+    T_PAYLOAD,
     T_RIGHT,
     T_SAMPLES,
     T_SIZE,
@@ -44,6 +45,8 @@ from tierwise.sim.kernel.tables import (
     T_TIMEOUT,
     T_WRONG,
     TF_ACCURACY,
+    TF_BYTE_AIR,
+    TF_BYTE_ENERGY,
     TF_POWER,
     TF_THRESHOLD,
 )
@@ -166,7 +169,8 @@ class Program:
         link = self.around.scenario.links[name]
         devices = self.devices
         upwards = devices.request if devices.request is not None else 4 * devices.features
-        size = (upwards if direction == UP else devices.answer) + link.overhead
+        payload = upwards if direction == UP else devices.answer
+        size = payload + link.overhead
         bandwidth = bandwidth_of(link, direction)
         energy, power = radio_cost(link, direction, size) if hop != NO_HOP else (0, 0.0)
         return self._step(
@@ -178,8 +182,13 @@ class Program:
                 T_AIR: 0 if bandwidth is None else round(size * 8 * NANO / bandwidth),
                 T_ENERGY: energy,
                 T_EDGE_OF_DEVICE: hop,
+                T_PAYLOAD: payload if direction == UP else -1,
             },
-            {TF_POWER: power},
+            {
+                TF_POWER: power,
+                TF_BYTE_AIR: 0.0 if bandwidth is None else 8 * NANO / bandwidth,
+                TF_BYTE_ENERGY: 8 * NANO * link.radio.tx if link.radio is not None and hop == FIRST_UP else 0.0,
+            },
         )
 
     def _cascade(self, rule: Cascade, tiers: list[str], place: str, home: int, level: int) -> int:

@@ -42,8 +42,8 @@ class Rows:
 
 
 def from_matrix(matrix: NDArray[np.int64]) -> Rows:
-    """Rows of a matrix with one line a request."""
-    return Rows(len(matrix), [np.ascontiguousarray(column) for column in matrix.T])
+    """Rows of a matrix with one line a request, copied."""
+    return Rows(len(matrix), [column.copy() for column in matrix.T])
 
 
 def _is(column: NDArray[np.int64] | int, number: int) -> bool:

@@ -10,6 +10,7 @@ import msgspec
 
 from tierwise.core.errors import ConfigurationError
 from tierwise.sim.collect import Digest, in_order_of_creation
+from tierwise.sim.cosim import LockstepEngine, external_groups
 from tierwise.sim.decide import decider
 from tierwise.sim.event import EventEngine
 from tierwise.sim.kernel.tables import C_SILENT
@@ -35,6 +36,9 @@ def finished_rows(plan: Plan, engine: str) -> tuple[Iterator[tuple[int, Rows]], 
     """Runs a plan on ``event`` or ``vector``: its finished requests, and afterwards how many devices fell silent."""
     if engine == "vector":
         return VectorEngine(plan).run(), lambda: 0
+    if external_groups(plan.scenario):
+        lockstep = LockstepEngine(plan, decider(plan))
+        return lockstep.run(), lambda: lockstep.silent
     events = EventEngine(plan, decider(plan))
     return events.run(), lambda: int(events.machine.clock[C_SILENT])
 

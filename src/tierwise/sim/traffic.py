@@ -15,6 +15,7 @@ from tierwise.scenario.distributions import Distribution
 from tierwise.scenario.schema import (
     Burst,
     ClockDrift,
+    External,
     MultiStream,
     Offline,
     Periodic,
@@ -208,6 +209,8 @@ def _source(traffic: Traffic, devices: Times, names: list[str], seed: int, slow:
             k = np.tile(np.arange(traffic.samples), len(devices))
             who = np.repeat(devices, traffic.samples)
             return Listed(np.stack([np.full(k.shape, traffic.start), who, k], axis=1))
+        case External():
+            return Listed(np.empty((0, 3), np.int64))
         case SingleStream() | MultiStream():
             zero = np.zeros(len(devices), np.int64)
             return Listed(np.stack([zero + traffic.start, devices, zero], axis=1))

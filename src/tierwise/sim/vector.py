@@ -14,7 +14,7 @@ import numpy as np
 
 from tierwise.policy.rules import escalates
 from tierwise.scenario.parts import GilbertElliott
-from tierwise.scenario.schema import Custom, Expression, Fallback, MultiStream, SingleStream
+from tierwise.scenario.schema import Custom, Expression, External, Fallback, MultiStream, SingleStream
 from tierwise.sim.kernel.tables import (
     ANSWERED,
     CASCADE,
@@ -128,6 +128,7 @@ def why_not_vectorised(scenario: Scenario) -> list[str]:
         rule = scenario.rule(name)
         for found, what in (
             (isinstance(scenario.traffic_of(name), SingleStream | MultiStream), "closed-loop traffic"),
+            (isinstance(scenario.traffic_of(name), External), "external devices"),
             (group.battery is not None, "a battery"),
             (group.timeout is not None, "a timeout"),
             (isinstance(rule, Fallback | Expression | Custom), "a placement that looks at the state"),

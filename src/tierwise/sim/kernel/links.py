@@ -51,6 +51,7 @@ from tierwise.sim.kernel.tables import (
     LINK_DOWN,
     LINK_LOSS,
     LINK_QUEUE,
+    R_BYTES,
     R_DEVICE,
     R_DOWN,
     R_K,
@@ -72,8 +73,11 @@ from tierwise.sim.kernel.tables import (
     T_EDGE_OF_DEVICE,
     T_ENERGY,
     T_NEXT,
+    T_PAYLOAD,
     T_RANK,
     T_SIZE,
+    TF_BYTE_AIR,
+    TF_BYTE_ENERGY,
     TF_POWER,
     W_CUTS,
     W_END,
@@ -153,13 +157,18 @@ def enter_link(m: Machine, slot: int, time: int, pc: int) -> int:  # noqa: C901,
     if hop == FIRST_UP and row[R_SENT] < 0:
         row[R_SENT] = time
     station = ints[L_STATION] + (device if ints[L_PER_DEVICE] == 1 else 0)
-    start = start_of(m, link, station, time, step[T_SIZE])
+    size, air, energy = step[T_SIZE], step[T_AIR], step[T_ENERGY]
+    if row[R_BYTES] > 0 and step[T_PAYLOAD] >= 0:
+        more = row[R_BYTES] - step[T_PAYLOAD]
+        size += more
+        air = whole(size * m.floats[pc, TF_BYTE_AIR])
+        energy += whole(more * m.floats[pc, TF_BYTE_ENERGY])
+    start = start_of(m, link, station, time, size)
     if start < 0:
         ints[L_REFUSED] += 1
         m.clock[C_WHEN] = time
         return LINK_QUEUE
 
-    air = step[T_AIR]
     extra = 0
     loss = floats[LF_LOSS]
     cut = False
@@ -176,13 +185,13 @@ def enter_link(m: Machine, slot: int, time: int, pc: int) -> int:  # noqa: C901,
     depart = start + air
     m.stations[station, S_BUSY] = depart if floats[LF_OCCUPY] == 1.0 else start + whole(air * floats[LF_OCCUPY])
     ints[L_MESSAGES] += 1
-    ints[L_BYTES] += step[T_SIZE]
+    ints[L_BYTES] += size
     ints[L_BUSY] += air
     ints[L_WAIT] += start - time
     if hop == FIRST_UP:
         row[R_TX] += 1
-        row[R_UP] += step[T_SIZE]
-        spend(m, slot, step[T_ENERGY] + whole(m.floats[pc, TF_POWER] * air))
+        row[R_UP] += size
+        spend(m, slot, energy + whole(m.floats[pc, TF_POWER] * air))
 
     n = (row[R_K] << SENDS_BITS) | (row[R_SENDS] & ((1 << SENDS_BITS) - 1))
     row[R_SENDS] += 1

@@ -57,6 +57,7 @@ from tierwise.sim.kernel.tables import (
     R_ARM,
     R_ARM_PC,
     R_ARRIVED,
+    R_BYTES,
     R_DEVICE,
     R_FINISHED,
     R_K,
@@ -282,6 +283,8 @@ def run(m: Machine, limit: int, decided: int) -> int:  # noqa: C901, PLR0912, PL
                 make_query(m, time, device)
             else:
                 slot = make(m, time, device, k)
+                if slot >= 0:
+                    m.requests[slot, R_BYTES] = m.arrivals[clock[C_POSITION] - 1, 3]
         else:
             what = m.heap[0, 2]
             drop_first(m)

@@ -20,7 +20,7 @@ class Machine(NamedTuple):
     clock: NDArray[np.int64]
     """Scalars: see the columns named ``C_``."""
     arrivals: NDArray[np.int64]
-    """Requests to come, in order: (created ns, device, k)."""
+    """Requests to come, in order: (created ns, device, k, payload bytes or 0 for the group's)."""
     heap: NDArray[np.int64]
     """Binary heap of (time ns, order, what)."""
     requests: NDArray[np.int64]
@@ -60,7 +60,8 @@ R_ARM = 22  # deadlines of the levels 0 (the device gives up), 1 and 2 (a rule a
 R_ARM_PC = 25  # their steps
 R_SAVED = 28  # the answer there was when levels 1 and 2 were armed: arrived, started, finished, tier, node
 SAVED = 5
-R_SIZE = R_SAVED + 2 * SAVED
+R_BYTES = R_SAVED + 2 * SAVED  # payload upwards where the request states its own, else 0
+R_SIZE = R_BYTES + 1
 LEVELS = 3
 
 UNDER_WAY, LOST, GHOST = range(3)  # R_STATE; a ghost has been given up but still takes its way
@@ -79,9 +80,9 @@ END, DEVICE, LINK, NODE, CASCADE, ARM, DISARM, ASK = range(8)
 (
     T_OP, T_ARG, T_NEXT, T_ALT, T_RANK, T_INLINE, T_SIZE, T_AIR, T_ENERGY, T_EDGE_OF_DEVICE, T_LEVEL, T_TIMEOUT, T_TIER,
     T_DIST, T_KEY, T_EAGER, T_CONFIDENCES, T_RIGHT, T_WRONG, T_KEY_ANSWER, T_KEY_CONFIDENCE, T_SAMPLES, T_KEY_SAMPLE,
-    T_ASK_DEVICE, T_ASK_EDGE, T_ASK_CLOUD, T_GROUP, T_CODE,
-) = range(28)  # fmt: skip
-TF_POWER, TF_THRESHOLD, TF_ACCURACY = range(3)
+    T_ASK_DEVICE, T_ASK_EDGE, T_ASK_CLOUD, T_GROUP, T_CODE, T_PAYLOAD,
+) = range(29)  # fmt: skip
+TF_POWER, TF_THRESHOLD, TF_ACCURACY, TF_BYTE_AIR, TF_BYTE_ENERGY = range(5)
 NO_HOP, FIRST_UP, LAST_DOWN = range(3)  # T_EDGE_OF_DEVICE
 
 # Links (one row a direction)
@@ -107,7 +108,7 @@ GF_IDLE = 0
 W_START, W_END, W_CUTS, W_EXTRA = range(4)
 WF_BANDWIDTH, WF_LOSS = range(2)
 
-INTS, FLOATS = 28, 9
+INTS, FLOATS = 29, 9
 
 # Senders
 S_BUSY, S_SHAPER, S_RING, S_BAD, S_COUNT = range(5)
