@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
@@ -12,12 +13,13 @@ import pytest
 def need(*, program: str | None = None, package: str | None = None) -> None:
     """Skips the calling test (fails it where ``CI`` is set) unless the program or package is installed."""
     if program is not None and shutil.which(program) is None:
-        _missing(f"{program} is not installed")
+        missing(f"{program} is not installed")
     if package is not None and importlib.util.find_spec(package) is None:
-        _missing(f"the Python package {package} is not installed")
+        missing(f"the Python package {package} is not installed")
 
 
-def _missing(reason: str) -> None:
+def missing(reason: str) -> NoReturn:
+    """Skips the calling test, or fails it in CI, for a component that the machine has not."""
     if os.environ.get("CI"):
         pytest.fail(f"missing in CI: {reason}", pytrace=False)
     pytest.skip(reason)
