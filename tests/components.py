@@ -11,7 +11,7 @@ import pytest
 
 
 def need(*, program: str | None = None, package: str | None = None) -> None:
-    """Skips the calling test (fails it where ``CI`` is set) unless the program or package is installed."""
+    """Skips the calling test or module (fails it where ``CI`` is set) unless the program or package is installed."""
     if program is not None and shutil.which(program) is None:
         missing(f"{program} is not installed")
     if package is not None and importlib.util.find_spec(package) is None:
@@ -22,4 +22,4 @@ def missing(reason: str) -> NoReturn:
     """Skips the calling test, or fails it in CI, for a component that the machine has not."""
     if os.environ.get("CI"):
         pytest.fail(f"missing in CI: {reason}", pytrace=False)
-    pytest.skip(reason)
+    pytest.skip(reason, allow_module_level=True)

@@ -1,4 +1,4 @@
-"""Everything here runs on asyncio's own loop and on uvloop."""
+"""What starts processes is tested on asyncio's own loop and on uvloop; whole runs on one of them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    import pytest
 
-def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return LOOP_FACTORIES
+ON_EVERY_LOOP = {"test_broker", "test_demo_sensor", "test_processes"}
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    if item.path.stem in ON_EVERY_LOOP:
+        return LOOP_FACTORIES
+    return {"uvloop": LOOP_FACTORIES["uvloop"]}

@@ -234,7 +234,7 @@ async def test_message_too_large_for_the_broker_is_refused_here() -> None:
     async with FakeBroker(script) as broker, connected(broker) as connection:
         for qos in (0, 1):
             with pytest.raises(PayloadTooLargeError, match="at most 100"):
-                connection.publish("a", bytes(200), qos=qos)  # type: ignore[arg-type]  # 0 or 1
+                connection.publish("a", bytes(200), qos=qos)
         assert connection.connected
 
 

@@ -43,7 +43,8 @@ def test_a_pipe_without_unicode_still_gets_the_table() -> None:
 
 def test_says_what_was_measured_and_what_was_configured() -> None:
     text = " ".join(shown(120).split())
-    assert "All of it was measured with onnx, model.onnx; no delay was added." in text
+    assert "All of it was measured with onnx, model.onnx: inference, queue and messaging; no delay was added." in text
+    assert "Inference, queue and messaging were measured with torch, model.pt2. 100.0 ms, 99.1 % of the time," in text
     assert "is a configured delay that stands for a network: it was not measured." in text
 
 
@@ -90,3 +91,9 @@ def test_disagreement_is_counted() -> None:
     assert words.agreement(summarise(rows)) == (
         "Edge and cloud gave the same label on 75.0 % of 4 samples and differ on 1."
     )
+
+
+def test_a_queue_that_was_not_told_is_said_to_be_in_the_messaging() -> None:
+    rows = [msgspec.structs.replace(row, arrived_us=None, started_us=None, finished_us=None) for row in live_trace()]
+    for tier in summarise(rows).tiers.values():
+        assert "messaging (with the queue, which the tier did not tell apart)" in words.sentence(tier)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tierwise.core.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -54,6 +56,7 @@ def demo(mqtt: str | None, *, as_json: bool, **options: Any) -> None:  # noqa: A
         from tierwise.live.demo import DemoSettings  # noqa: PLC0415
 
         settings = DemoSettings(mqtt=_connection(mqtt), **options)
+        _log_to_file(settings.out)
         result = _run(settings, show_progress=not as_json and sys.stderr.isatty())
     except KeyboardInterrupt:
         click.echo("tierwise: interrupted; what was started has been ended", err=True)
@@ -103,7 +106,6 @@ def _connection(text: str | None) -> MqttConnectionSettings | None:
     """The user's broker, with the credentials of the environment, as the services read them."""
     if text is None:
         return None
-    from tierwise.core.errors import ConfigurationError  # noqa: PLC0415
     from tierwise.serving.mqtt import connection_settings  # noqa: PLC0415
     from tierwise.serving.settings import MqttSettings, parse_endpoint  # noqa: PLC0415
 
@@ -120,6 +122,22 @@ def _connection(text: str | None) -> MqttConnectionSettings | None:
     # The will says that a service is offline; a sensor is none.
     settings = connection_settings(given, endpoint, service_id="demo", receive_max=1024, max_payload_bytes=1_000_000)
     return dataclasses.replace(settings, will=None)
+
+
+def _log_to_file(out: Path) -> None:
+    """What services and connections say goes to a file: on the terminal it would tear the progress apart."""
+    import logging  # noqa: PLC0415
+
+    from tierwise.live.results import LOG_NAME, make_folder  # noqa: PLC0415
+
+    make_folder(out)
+    try:
+        logging.basicConfig(
+            filename=out / LOG_NAME, filemode="w", format="%(asctime)s %(name)s %(message)s", force=True
+        )
+    except OSError as error:
+        raise ConfigurationError(f"cannot write {error.filename} (--out): {error.strerror}") from error
+    logging.getLogger("tierwise").setLevel(logging.INFO)
 
 
 @contextlib.contextmanager
@@ -159,6 +177,7 @@ def _print_json(result: DemoResult) -> None:
 def _print(result: DemoResult) -> None:
     from rich.console import Console  # noqa: PLC0415
 
+    from tierwise.live.results import LOG_NAME  # noqa: PLC0415
     from tierwise.report.tables import summary_view  # noqa: PLC0415
 
     Console(highlight=False).print(summary_view(result.summary))
@@ -166,6 +185,7 @@ def _print(result: DemoResult) -> None:
     files = result.files
     click.echo(f"report   {files.report} (plots; opens in a browser without a network)")
     click.echo(f"trace    {files.trace} (a row a request, with every instant)")
+    click.echo(f"log      {files.trace.with_name(LOG_NAME)} (what the services said)")
     if files.figure is not None:
         click.echo(f"picture  {files.figure}")
     else:

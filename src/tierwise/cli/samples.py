@@ -67,15 +67,16 @@ def _parse_npy(content: bytes) -> NDArray[Any]:
 
 
 def _parse_json(content: bytes) -> Features:
-    try:
-        value = msgspec.json.decode(content, type=msgspec.Raw | dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidInputError(f"not JSON: {error}") from error
-    if isinstance(value, dict):
+    content = content.strip()
+    if content.startswith(b"{"):
+        try:
+            members = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise InvalidInputError(f"not JSON: {error}") from error
         for field in ("features", "input"):
-            if field in value:
-                return decode_features(value[field], field)
-    return decode_features(msgspec.Raw(content.strip()), "input")
+            if field in members:
+                return decode_features(members[field], field)
+    return decode_features(msgspec.Raw(content), "input")
 
 
 def _parse_csv(content: bytes) -> NDArray[np.float64]:

@@ -39,15 +39,23 @@ os.execv(sys.argv[2], sys.argv[3:])
 class Child:
     """A running program. ``lines`` holds the last 1000 lines that it wrote to stdout and stderr."""
 
-    def __init__(self, process: asyncio.subprocess.Process, name: str, on_line: Callable[[str], None] | None) -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        output: asyncio.StreamReader,
+        pipe: asyncio.ReadTransport,
+        name: str,
+        on_line: Callable[[str], None] | None,
+    ) -> None:
         self.name = name
         self.pid = process.pid
         self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._process = process
+        self._pipe = pipe
         self._on_line = on_line
         self._news = asyncio.Event()
         self._ended = False
-        self._reader = asyncio.create_task(self._read(), name=f"output of {name}")
+        self._reader = asyncio.create_task(self._read(output), name=f"output of {name}")
 
     @property
     def exit_code(self) -> int | None:
@@ -111,6 +119,7 @@ class Child:
         code = await self._process.wait()
         await asyncio.wait({self._reader}, timeout=_TAIL_S)
         self._reader.cancel()
+        self._pipe.close()
         return code
 
     def last_words(self) -> str:
@@ -122,10 +131,10 @@ class Child:
             with contextlib.suppress(ProcessLookupError):  # it ended on its own just now
                 self._process.send_signal(number)
 
-    async def _read(self) -> None:
-        stream, rest = self._process.stdout, b""
+    async def _read(self, output: asyncio.StreamReader) -> None:
+        rest = b""
         try:
-            while stream is not None and (chunk := await stream.read(65_536)):
+            while chunk := await output.read(65_536):
                 *lines, rest = (rest + chunk).split(b"\n")
                 self._tell(lines)
             self._tell([rest] if rest else [])
@@ -159,20 +168,39 @@ async def child_process(
     such program.
     """
     command = _command(arguments)
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, **(env or {})},
-        cwd=cwd,
-        start_new_session=True,
-    )
-    child = Child(process, name or Path(arguments[0]).name, on_line)
+    child = await _start(command, name or Path(arguments[0]).name, {**os.environ, **(env or {})}, cwd, on_line)
     try:
         yield child
     finally:
         await child.stop(grace_s=grace_s)
+
+
+async def _start(
+    command: list[str], name: str, env: dict[str, str], cwd: Path | None, on_line: Callable[[str], None] | None
+) -> Child:
+    # A pipe of our own: with asyncio's, waiting for the program would also wait for whatever it has left behind.
+    read_end, write_end = os.pipe()
+    output = asyncio.StreamReader()
+    try:
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(output), os.fdopen(read_end, "rb", buffering=0)
+        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=write_end,
+                stderr=write_end,
+                env=env,
+                cwd=cwd,
+                start_new_session=True,
+            )
+        except BaseException:
+            transport.close()
+            raise
+    finally:
+        os.close(write_end)
+    return Child(process, output, transport, name, on_line)
 
 
 def _command(arguments: Sequence[str | Path]) -> list[str]:

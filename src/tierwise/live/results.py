@@ -1,4 +1,4 @@
-"""What a run leaves behind: trace.csv, report.html, and a picture where matplotlib is installed."""
+"""What a run leaves behind: trace.csv, report.html, demo.log, and a picture where matplotlib is installed."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from tierwise.core.trace import TraceRow
     from tierwise.models.card import ModelCard
     from tierwise.report.summary import Summary
+
+
+LOG_NAME = "demo.log"
 
 
 @dataclass(frozen=True, slots=True)

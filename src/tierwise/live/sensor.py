@@ -183,8 +183,9 @@ class Sensor:
         try:
             if packet.topic == result_topic(self.device_id):
                 self._answer(packet, decode_result(packet.payload), answered_ns)
-            else:
+            elif packet.topic == error_topic(self.device_id):
                 self._refusal(packet, decode_error(packet.payload), answered_ns)
+            # Some brokers (amqtt) bring retained messages to clients that never asked for them.
         except TransportError as error:  # the request that it may have been for times out
             _log.warning("a message on %s was %s", packet.topic, error)
 

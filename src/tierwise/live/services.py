@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from dataclasses import dataclass
@@ -54,12 +55,14 @@ async def started(spec: ServiceSpec, broker: str, *, is_shared: bool) -> AsyncIt
     """Runs a service for the length of the block; it may not be ready yet.
 
     Settings of services in this process's environment are not meant for it, but the credentials are, where the broker
-    is the user's own.
+    is the user's own. What it says goes to the log.
     """
     kept = _CREDENTIALS if is_shared else ()
     # An empty variable counts as not set.
     hidden = {name: "" for name in os.environ if name.startswith(_OURS) and name not in kept}
-    async with child_process(spec.command(broker), name=f"{spec.tier} service", env=hidden) as child:
+    log = logging.getLogger(f"{__name__}.{spec.tier}")
+    command = spec.command(broker)
+    async with child_process(command, name=f"{spec.tier} service", env=hidden, on_line=log.info) as child:
         yield child
 
 

@@ -72,7 +72,9 @@ class MqttConnection:
         self._wire: Wire | None = None
         self._client_id = _new_client_id(self.settings.client_id_prefix)
         self._subscriptions = Subscriptions(self._outbox)
-        self._connected = asyncio.Event()
+        self._connected = False
+        self._changed = asyncio.Event()
+        self._ended: TierwiseError | None = None
         self._task: asyncio.Task[None] | None = None
         self._ever_connected = False
 
@@ -91,6 +93,7 @@ class MqttConnection:
         Raises ``BrokerError`` or ``TransportError`` when ``fail_fast`` is set and the first try fails.
         """
         self._task = asyncio.create_task(self._run(), name=f"mqtt {self.settings.host}:{self.settings.port}")
+        self._task.add_done_callback(self._crashed)
         if self.settings.fail_fast:
             await self.wait_connected()
 
@@ -120,7 +123,7 @@ class MqttConnection:
     @property
     def connected(self) -> bool:
         """Whether the broker can be reached right now and the subscriptions stand."""
-        return self._connected.is_set()
+        return self._connected
 
     @property
     def dropped(self) -> int:
@@ -134,17 +137,14 @@ class MqttConnection:
 
     async def wait_connected(self, timeout_s: float | None = None) -> None:
         """Returns when connected. Raises what ended the connection, or ``TransportError`` after ``timeout_s``."""
-        if self._task is None:
-            raise TransportError("the connection was not started")
-        waiting = asyncio.create_task(self._connected.wait())
         try:
-            await asyncio.wait({self._task, waiting}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waiting.cancel()
-        if self.failure is not None:
-            raise self.failure
-        if not self.connected:
-            raise TransportError(f"no connection to {self._where} within {timeout_s:g} s")
+            async with asyncio.timeout(timeout_s):
+                while not self._connected and self._ended is None:
+                    await self._changed.wait()
+        except TimeoutError as error:
+            raise TransportError(f"no connection to {self._where} within {timeout_s:g} s") from error
+        if self._ended is not None:
+            raise self._ended
 
     async def wait_failed(self) -> None:
         """Returns when the connection is stopped; raises ``BrokerError`` when it gives up for good."""
@@ -275,10 +275,12 @@ class MqttConnection:
         self._wire, self._codec = wire, wire.codec
         self._outbox.attach(wire, connack.max_packet_size or _NO_LIMIT, same_session=same_session)
         wire.keep_alive(self.settings.keep_alive_s if connack.server_keep_alive is None else connack.server_keep_alive)
+        wire.begin()
         await self._subscriptions.restore(wire, same_session=same_session)
         self._outbox.open(min(connack.receive_max, self.settings.max_inflight))
         self._ever_connected = True
-        self._connected.set()
+        self._connected = True
+        self._announce()
         _log.info("connected to %s (MQTT %s) as %s", self._where, self.protocol, self._client_id)
         self._tell(connected=True)
 
@@ -293,8 +295,17 @@ class MqttConnection:
         self._wire = None
         self._outbox.detach()
         if self.connected:
-            self._connected.clear()
+            self._connected = False
             self._tell(connected=False)
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _crashed(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("the connection to %s failed unexpectedly", self._where, exc_info=error)
+            self._give_up(TransportError(f"the connection to {self._where} failed: {error!r}"))
 
     def _give_up(self, error: TierwiseError) -> None:
         _log.error("%s; giving up", error)
@@ -302,12 +313,14 @@ class MqttConnection:
         self._end(error)
 
     def _end(self, error: TierwiseError) -> None:
+        self._ended = error
+        self._announce()
         self._lost()
         self._outbox.end(error)
 
     # --- inside: packets
 
-    def _receive(self, packet: Packet) -> None:
+    def _receive(self, wire: Wire, packet: Packet) -> None:
         match packet:
             case PubAckPacket():
                 self._outbox.acknowledged(packet)
@@ -316,19 +329,18 @@ class MqttConnection:
             case PingRespPacket():
                 pass
             case DisconnectPacket():
-                self._dismissed(packet)
-            case _ if self._wire is not None:
-                self._wire.fail(
+                self._dismissed(wire, packet)
+            case _:
+                wire.fail(
                     TransportError(f"{self._where} sent an unexpected {type(packet).__name__}"),
                     DisconnectReasonCode.PROTOCOL_ERROR,
                 )
 
-    def _dismissed(self, packet: DisconnectPacket) -> None:
+    def _dismissed(self, wire: Wire, packet: DisconnectPacket) -> None:
         reason = packet.reason_str or in_words(packet.reason_code)
         if packet.reason_code is DisconnectReasonCode.SESSION_TAKEN_OVER:
             self._client_id = _new_client_id(self.settings.client_id_prefix)
-        if self._wire is not None:
-            self._wire.fail(TransportError(f"{self._where} ended the connection: {reason}"))
+        wire.fail(TransportError(f"{self._where} ended the connection: {reason}"))
 
 
 def _new_client_id(prefix: str) -> str:

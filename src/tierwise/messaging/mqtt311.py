@@ -70,7 +70,7 @@ _IDENTIFIED: dict[int, Callable[[int], Packet]] = {
 
 
 def write(packet: Packet) -> bytes:
-    """The packet in the 3.1.1 form. Raises ``ValueError`` where 3.1.1 has no such packet or a field is too long."""
+    """The packet in the 3.1.1 form. Raises ``ValueError`` where 3.1.1 cannot say it."""
     writer = _writers.get(type(packet))
     if writer is None:
         raise ValueError(f"MQTT 3.1.1 has no {type(packet).__name__}")
@@ -261,10 +261,7 @@ def _text(text: str) -> bytes:
 
 
 def _binary(data: bytes) -> bytes:
-    try:
-        return len(data).to_bytes(2) + data
-    except OverflowError as error:
-        raise ValueError(f"a field of {len(data)} bytes, at most 65535 fit") from error
+    return len(data).to_bytes(2) + data  # the packet objects hold nothing longer than that
 
 
 def _read_text(body: bytes, at: int) -> tuple[str, int]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _FIELDS = ("input", "features", "inputs")
 
 _DTYPES = {
-    "BOOL": "?", "UINT8": "u1", "UINT16": "u2", "UINT32": "u4", "UINT64": "u8", "INT8": "i1", "INT16": "i2",
+    "UINT8": "u1", "UINT16": "u2", "UINT32": "u4", "UINT64": "u8", "INT8": "i1", "INT16": "i2",
     "INT32": "i4", "INT64": "i8", "FP16": "f2", "FP32": "f4", "FP64": "f8",
 }  # fmt: skip
 """Datatypes of the Open Inference Protocol V2 and numpy's names for them."""
@@ -139,16 +139,9 @@ def _array(tensor: _Tensor) -> NDArray[Any]:
     if any(size < 0 for size in tensor.shape) or math.prod(tensor.shape) != values.size:
         raise InvalidInputError(f"{place}: shape {tensor.shape} does not hold {values.size} values")
     dtype = np.dtype(_DTYPES[tensor.datatype])
-    if dtype.kind in "iu?" and (
-        (values != np.trunc(values)).any() or values.min() < _lowest(dtype) or values.max() > _highest(dtype)
-    ):
+    if dtype.kind == "f":
+        return values.reshape(tensor.shape)
+    limits = np.iinfo(dtype)
+    if (values != np.trunc(values)).any() or values.min() < limits.min or values.max() > limits.max:
         raise InvalidInputError(f"{place}: not all values are {tensor.datatype}")
-    return values.reshape(tensor.shape) if dtype.kind == "f" else values.reshape(tensor.shape).astype(dtype)
-
-
-def _lowest(dtype: np.dtype[Any]) -> int:
-    return 0 if dtype.kind == "?" else int(np.iinfo(dtype).min)
-
-
-def _highest(dtype: np.dtype[Any]) -> int:
-    return 1 if dtype.kind == "?" else int(np.iinfo(dtype).max)
+    return values.reshape(tensor.shape).astype(dtype)

@@ -62,8 +62,10 @@ def nothing_to_acknowledge() -> None:
 class Wire(asyncio.Protocol):
     """Frames, corks and counts. What packets mean is its owner's business.
 
-    ``on_message(packet, acknowledge)`` gets every PUBLISH, ``on_packet`` every other packet, ``on_writable`` is called
-    when the peer takes data again. ``closed`` is done when the connection is over; its result says why.
+    ``connack`` is done with the broker's answer to CONNECT; whatever follows it waits for ``begin``. From then on
+    ``on_message(packet, acknowledge)`` gets every PUBLISH, ``on_packet(wire, packet)`` every other packet, and
+    ``on_writable`` is called when the peer takes data again. ``closed`` is done when the connection is over; its
+    result says why.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class Wire(asyncio.Protocol):
         max_packet_size: int,
         *,
         on_message: Callable[[PublishPacket, Callable[[], None]], None],
-        on_packet: Callable[[Packet], None],
+        on_packet: Callable[[Wire, Packet], None],
         on_writable: Callable[[], None],
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -89,6 +91,7 @@ class Wire(asyncio.Protocol):
         self._on_writable = on_writable
         self._transport: asyncio.Transport | None = None
         self._reason: TransportError | None = None
+        self._held: bytes | None = None
         self._parts: list[bytes] = []
         self._missing = 0
         self._skip = 0
@@ -147,6 +150,14 @@ class Wire(asyncio.Protocol):
             self._flush()
 
     # --- its owner calls these
+
+    def begin(self) -> None:
+        """Takes what came after the broker's answer to CONNECT."""
+        held, self._held = self._held, None
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+            if held:
+                self.data_received(held)
 
     def send(self, data: bytes) -> None:
         """Sends the bytes of a packet, joined with others of the same moment into one write."""
@@ -212,12 +223,16 @@ class Wire(asyncio.Protocol):
                     self._keep(data[offset:])
                     return
                 offset += length
+                if not self.connack.done():
+                    if self._welcome(packet):
+                        self._held = data[offset:]
+                    return
                 if length > self._max_packet_size:
                     self._refuse(data[offset - length : offset], length)
                 elif type(packet) is PublishPacket:
                     self._deliver(packet)
                 else:
-                    self._dispatch(packet)
+                    self._on_packet(self, packet)
         except ValueError as error:
             self._malformed(data[offset:], error)
         except BaseException as error:
@@ -248,11 +263,14 @@ class Wire(asyncio.Protocol):
             # A PUBACK that means success has the same four bytes in both versions.
             self.send(b"\x40\x02" + packet_id.to_bytes(2))
 
-    def _dispatch(self, packet: Packet) -> None:
-        if isinstance(packet, ConnAckPacket) and not self.connack.done():
+    def _welcome(self, packet: Packet) -> bool:
+        """Takes the broker's answer to CONNECT. The owner needs a turn of the loop before it can take the rest."""
+        if isinstance(packet, ConnAckPacket) and self._transport is not None:
+            self._transport.pause_reading()
             self.connack.set_result(packet)
-        else:
-            self._on_packet(packet)
+            return True
+        self.fail(TransportError(f"the broker began with {type(packet).__name__}"), DisconnectReasonCode.PROTOCOL_ERROR)
+        return False
 
     def _keep(self, rest: bytes) -> None:
         """Waits for the rest of a packet, or for its end where it is too large."""
@@ -282,7 +300,7 @@ class Wire(asyncio.Protocol):
             except (IndexError, ValueError):
                 pass
             else:
-                self._dispatch(packet)
+                self._welcome(packet)
                 return
         self.fail(
             TransportError(f"the peer does not speak MQTT {self.codec.version}: {error}"),

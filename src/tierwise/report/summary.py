@@ -77,6 +77,8 @@ class TierSummary(msgspec.Struct, frozen=True):
     """Mean of the delay (both ways) that was configured and not measured."""
     errors_by_outcome: dict[str, int]
     breakdown_ms: Breakdown | None
+    queue_measured: bool
+    """Whether the tier told when requests arrived; else its queue is counted as network."""
     basis: Basis
     runtime: str | None
     artifact: str | None
@@ -176,6 +178,7 @@ def _summarise_tier(rows: Sequence[TraceRow], facts: TierFacts) -> TierSummary:
         configured_delay_ms=breakdown.configured if breakdown else 0.0,
         errors_by_outcome=dict(sorted(failures.items())),
         breakdown_ms=breakdown,
+        queue_measured=any(row.arrived_us is not None for row in answered),
         basis=facts.basis,
         runtime=facts.runtime,
         artifact=facts.artifact,

@@ -110,13 +110,16 @@ def sentence(tier: TierSummary) -> str:
         return f"Modelled{how}, not measured: the times come from a model of the hardware.{lost}"
     if tier.network_share is None:
         return f"The end-to-end time was measured{how}; the tier did not tell its inference time.{lost}"
+    measured = "inference, queue and messaging"
+    if not tier.queue_measured:
+        measured = "inference and messaging (with the queue, which the tier did not tell apart)"
     if not tier.configured_delay_ms:
         return (
-            f"All of it was measured{how}; no delay was added. "
-            f"Messaging is {percent(tier.network_share)} of the time, the rest is queue and inference.{lost}"
+            f"All of it was measured{how}: {measured}; no delay was added. "
+            f"Messaging is {percent(tier.network_share)} of the time.{lost}"
         )
     return (
-        f"Inference, queue and messaging were measured{how}. {ms(tier.configured_delay_ms)} ms, "
+        f"{measured.capitalize()} were measured{how}. {ms(tier.configured_delay_ms)} ms, "
         f"{percent(tier.network_share_configured)} of the time, is a configured delay that stands for a network: "
         f"it was not measured.{lost}"
     )

@@ -128,7 +128,7 @@ class _Input:
                 return (1, *shape), False
             if len(shape) == self._rank + 1 and self._matches(shape[1:]):
                 return (self._checked_batch(shape), *shape[1:]), True
-        elif shape and shape[1:] in self._variants:
+        elif shape and self._spec.shape and shape[1:] in self._variants:
             sizes = tuple(size for size in self._spec.sample_shape if size is not None)
             return (self._checked_batch(shape), *sizes), True
         given = f"{shape[0]}" if len(shape) == 1 else f"shape {list(shape)}"
@@ -214,6 +214,7 @@ def _to_integer(name: str, features: NDArray[Any], target: np.dtype[Any]) -> NDA
             raise InvalidInputError(
                 f"{_first(name, features, fractional)}, but the model takes whole numbers ({target})"
             )
+        flat = flat.astype(np.result_type(flat, np.float64))  # a narrower float does not hold the limits
     low, high = (0, 1) if target == np.bool_ else (int(np.iinfo(target).min), int(np.iinfo(target).max))
     # Compared as floats where they are floats: high + 1 is a power of two and so exact, high itself may not be.
     outside = (flat < low) | (flat >= high + 1.0 if flat.dtype.kind == "f" else flat > high)

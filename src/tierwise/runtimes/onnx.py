@@ -9,7 +9,7 @@ import onnxruntime
 from tierwise.core.errors import InferenceError, ModelFileError
 from tierwise.core.tensors import Signature, TensorSpec
 from tierwise.runtimes.failures import explain
-from tierwise.runtimes.files import one_line
+from tierwise.runtimes.files import shortened
 from tierwise.runtimes.samplewise import SampleWise, has_batch_of_one
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ def load(path: Path, *, threads: int) -> Runtime:
     try:
         session = onnxruntime.InferenceSession(str(path), session_options(threads), providers=["CPUExecutionProvider"])
     except Exception as error:
-        told = one_line(error).removeprefix("[ONNXRuntimeError] : ").replace(f"Load model from {path} failed:", "")
-        raise ModelFileError(f"{path}: not a usable ONNX model: {told}") from error
+        told = str(error).removeprefix("[ONNXRuntimeError] : ").replace(f"Load model from {path} failed:", "")
+        raise ModelFileError(f"{path}: not a usable ONNX model: {shortened(told)}") from error
     signature = Signature(
         inputs=tuple(_spec(path, node) for node in session.get_inputs()),
         outputs=tuple(_spec(path, node) for node in session.get_outputs()),

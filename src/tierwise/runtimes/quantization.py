@@ -28,8 +28,8 @@ def fed_dtype(spec: TensorSpec) -> np.dtype[Any]:
     return np.dtype(np.float32 if is_quantized(spec) else spec.dtype)
 
 
-# Far beyond the range, x / scale is infinite; it saturates like every other value out of range.
-@np.errstate(over="ignore")
+# Far beyond the range x / scale is infinite, and stays so: it saturates like every other value out of range.
+@np.errstate(over="ignore", invalid="ignore")
 def quantize(x: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
     """Finite real numbers of any shape as the tensor's integers; what is out of range takes the nearest end.
 

@@ -1,0 +1,56 @@
+"""The demo as a function: with the embedded broker, whose MQTT 3.1.1 carries no instants."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.components import need
+
+from tierwise.core.errors import ConfigurationError
+from tierwise.core.trace import TraceRow, read_trace_csv
+from tierwise.live import demo
+from tierwise.live.broker import private_broker
+from tierwise.live.demo import DemoSettings, Listener, run_demo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def test_the_embedded_broker_does_where_mosquitto_is_missing(
+    anomaly_detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need(package="amqtt")
+    monkeypatch.setattr(demo, "private_broker", functools.partial(private_broker, "amqtt"))
+    steps: list[str] = []
+    rows: list[TraceRow] = []
+    settings = DemoSettings(model=str(anomaly_detector), requests=20, latency_ms=5, out=tmp_path / "out")
+    result = await run_demo(settings, Listener(on_step=steps.append, on_row=rows.append))
+
+    assert result.problems == ()
+    assert result.summary.agreement == 1
+    assert [(name, tier.answered, tier.errors) for name, tier in result.summary.tiers.items()] == [
+        ("edge", 20, 0),
+        ("cloud", 20, 0),
+    ]
+    assert not any(tier.queue_measured for tier in result.summary.tiers.values())
+    assert result.summary.tiers["cloud"].configured_delay_ms == 10
+    written = read_trace_csv(result.files.trace)
+    assert sorted(rows, key=lambda row: (row.created_us, row.request_id, row.tier)) == written
+    assert steps[0] == "starting the broker"
+    assert steps[-1] == "stopping the services"
+
+
+async def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    settings = DemoSettings(requests=0, rate_hz=0, latency_ms=float("nan"), out=tmp_path / "out")
+    with pytest.raises(ConfigurationError, match=r"--requests.*--rate.*--latency-ms"):
+        await run_demo(settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_that_does_it_again_is_complete() -> None:
+    settings = DemoSettings(model="my models/x", requests=7, edge_runtime="litert", latency_ms=12.5, seed=3)
+    assert settings.command() == (
+        "tierwise demo --model 'my models/x' --requests 7 --rate 50 --edge-runtime litert --latency-ms 12.5 --seed 3"
+    )
