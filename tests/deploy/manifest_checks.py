@@ -203,13 +203,20 @@ def _named_by_pod(pod: Object) -> Iterator[tuple[str, str]]:
                 yield "Secret", secret["name"]
 
 
+def _selector(item: Object) -> Object | None:
+    spec = item.get("spec", {})
+    if item["kind"] == "Service":
+        return spec.get("selector")  # type: ignore[no-any-return]  # a tree of JSON values
+    if item["kind"] == "PodDisruptionBudget":
+        return spec["selector"]["matchLabels"]  # type: ignore[no-any-return]  # a tree of JSON values
+    if item["kind"] == "NetworkPolicy":
+        return spec["podSelector"].get("matchLabels")  # type: ignore[no-any-return]  # a tree of JSON values
+    return None
+
+
 def _selects(item: Object, pods: Sequence[Object]) -> Iterator[str]:
     """A selector that selects no pod of these objects, or a port that the selected pods do not have."""
-    selector = {
-        "Service": lambda spec: spec.get("selector"),
-        "PodDisruptionBudget": lambda spec: spec["selector"]["matchLabels"],
-        "NetworkPolicy": lambda spec: spec["podSelector"].get("matchLabels"),
-    }.get(item["kind"], lambda _: None)(item.get("spec", {}))
+    selector = _selector(item)
     if not selector:
         return
     selected = [pod for pod in pods if selector.items() <= pod["metadata"]["labels"].items()]

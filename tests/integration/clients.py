@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,17 +73,15 @@ class Sensor:
 @contextlib.contextmanager
 def sensor(port: int) -> Iterator[Sensor]:
     """A connected client that has subscribed to results, errors and statuses."""
-    client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
     client.max_inflight_messages_set(1000)
     seen = Sensor(client)
     ready = threading.Event()
     client.on_message = lambda _client, _data, message: seen.on_message(message)
     client.on_subscribe = lambda *_: ready.set()
-    client.on_connect = lambda *_: client.subscribe(
-        [("ml/inference/result/+", 1), ("ml/inference/error/+", 1), ("tierwise/+/status", 1)]
-    )
     client.connect("127.0.0.1", port)
     client.loop_start()
+    client.subscribe([("ml/inference/result/+", 1), ("ml/inference/error/+", 1), ("tierwise/+/status", 1)])
     try:
         assert ready.wait(10), "the broker did not confirm the subscription"
         yield seen

@@ -6,15 +6,16 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-
 from tests.integration.clients import FEATURES, get, sensor
 from tests.waiting import until
+
 from tierwise.live.processes import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.integration.engine import Engine
+
     from tierwise.live.broker import PrivateBroker
 
 CLOSED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")

@@ -84,8 +84,7 @@ async def test_unacknowledged_message_is_delivered_again_in_the_same_session(bro
         inbox.acknowledgements[3]()
 
 
-async def test_message_of_a_killed_member_reaches_the_rest_of_its_group(broker: PrivateBroker) -> None:
-    """At least once: what a member took and did not answer comes to the one that takes over its session's place."""
+async def test_shared_message_comes_back_with_the_session(broker: PrivateBroker) -> None:
     silent, diligent = Inbox(acknowledge=False), Inbox()
     async with connected(broker, "$share/group/q", on_message=silent, session_expiry_s=60) as member:
         await member.publish_and_wait("q", b"1")
@@ -93,6 +92,18 @@ async def test_message_of_a_killed_member_reaches_the_rest_of_its_group(broker: 
         member._on_message = diligent
         member.abort()
         assert await diligent.holds(1) == [b"1"]
+
+
+async def test_stopped_member_of_a_group_takes_nothing_with_it(broker: PrivateBroker) -> None:
+    """A session that outlived its process would go on to receive its share, unheard."""
+    leaving, staying = Inbox(), Inbox()
+    async with connected(broker, "$share/group/q", on_message=staying, session_expiry_s=60) as sender:
+        async with connected(broker, "$share/group/q", on_message=leaving, session_expiry_s=60):
+            pass
+        for number in range(10):
+            await sender.publish_and_wait("q", str(number).encode())
+        assert sorted(map(int, await staying.holds(10))) == list(range(10))
+    assert leaving.packets == []
 
 
 async def test_acknowledging_twice_sends_one_acknowledgement() -> None:

@@ -131,7 +131,7 @@ def test_missing_file_on_a_server_is_named(server: str, tmp_path: Path) -> None:
 
 def test_folder_with_several_artifacts_and_no_card_is_ambiguous(file: Path, tmp_path: Path) -> None:
     file.with_name("other.onnx").write_bytes(b"x")
-    with pytest.raises(ModelFileError, match="exactly one artifact, found model.onnx, other.onnx"):
+    with pytest.raises(ModelFileError, match=r"exactly one artifact, found model\.onnx, other\.onnx"):
         fetch_model(str(file.parent), tmp_path / "target")
 
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from decimal import ROUND_HALF_UP, Decimal
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from tests.components import need
+from tests.runtimes.tiny import tflite_quantize
 
 from tierwise.core.errors import ConfigurationError
 from tierwise.core.tensors import TensorSpec
+from tierwise.runtimes import load_runtime
 from tierwise.runtimes.quantization import dequantize, fed_dtype, is_quantized, quantize
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RNG = np.random.default_rng(5)
 UNIT = TensorSpec("x", (None, 1), "int8", scale=1.0, zero_point=0)
 
 
@@ -77,3 +87,28 @@ def test_a_number_in_range_comes_back_within_half_a_step(tensor: TensorSpec, dat
     x = data.draw(hnp.arrays(np.float32, 16, elements=st.floats(low, high, width=32)))
     error = np.abs(dequantize(quantize(x, tensor), tensor) - x)
     assert (error <= tensor.scale * 0.5 + np.abs(x) * 1e-6 + tensor.scale * 1e-3).all()
+
+
+@pytest.mark.parametrize(("runtime", "package"), [("litert", "ai_edge_litert"), ("tflm", "tflite_micro")])
+def test_it_is_what_the_operator_quantize_does(tmp_path: Path, runtime: str, package: str) -> None:
+    need(package="ai_edge_litert")
+    need(package=package)
+    tensor = spec(0.25, 3)
+    model = load_runtime(tflite_quantize(tmp_path / "quantize.tflite", 0.25, 3), runtime=runtime)
+    halves = np.arange(-32, 32, dtype=np.float32) * np.float32(0.125)
+    below = np.nextafter(halves, np.float32(0))
+    # Beyond 2^31 steps the operator's cast to int32 overflows, and it answers -128 to a huge number; here it is 127.
+    far = np.geomspace(1, 4e8, 64, dtype=np.float32) * np.where(np.arange(64) % 2, 1, -1).astype(np.float32)
+    for real in (halves, below, far, RNG.normal(0, 20, 64).astype(np.float32)):
+        (answer,) = model.run({"real": real[np.newaxis]})
+        # LiteRT's delegate XNNPACK takes an exact half to the even neighbour; nothing else may differ.
+        compared = real % 0.25 != 0.125 if runtime == "litert" else np.full(64, fill_value=True)
+        assert compared.sum() >= 32
+        np.testing.assert_array_equal(quantize(answer[0], tensor)[compared], quantize(real, tensor)[compared])
+
+
+@given(real=st.floats(-200, 200, width=32), scale=st.floats(2.0**-10, 64.0, width=32))
+def test_rounding_is_exact(real: float, scale: float) -> None:
+    quotient = Decimal(float(np.float32(real) / np.float32(scale)))
+    expected = min(max(int(quotient.to_integral_value(ROUND_HALF_UP)), -128), 127)
+    assert quantize(np.array([real], np.float32), spec(scale, 0)).tolist() == [expected]

@@ -63,3 +63,30 @@ def edited_tflite(source: Path, target: Path, edit: Callable[[Any], None]) -> Pa
     builder.Finish(model.Pack(builder), b"TFL3")
     target.write_bytes(bytes(builder.Output()))
     return target
+
+
+def tflite_quantize(path: Path, scale: float, zero_point: int) -> Path:
+    """Writes a model of the one operator QUANTIZE: ``real`` float32 [1, 64] → ``integer`` int8 [1, 64]."""
+    import flatbuffers  # noqa: PLC0415  tests name it when it is missing
+    from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415  tests name it when it is missing
+
+    def tensor_of(name: str, dtype: int) -> Any:
+        one = schema.TensorT()
+        one.name, one.type, one.shape, one.buffer = name, dtype, [1, 64], 0
+        return one
+
+    real, integer = tensor_of("real", schema.TensorType.FLOAT32), tensor_of("integer", schema.TensorType.INT8)
+    integer.quantization = schema.QuantizationParametersT()
+    integer.quantization.scale, integer.quantization.zeroPoint = [scale], [zero_point]
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.QUANTIZE
+    operator = schema.OperatorT()
+    operator.opcodeIndex, operator.inputs, operator.outputs = 0, [0], [1]
+    graph = schema.SubGraphT()
+    graph.tensors, graph.inputs, graph.outputs, graph.operators = [real, integer], [0], [1], [operator]
+    model = schema.ModelT()
+    model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [code], [graph], [schema.BufferT()]
+    builder = flatbuffers.Builder(0)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+    return path

@@ -95,3 +95,26 @@ def test_every_setting_has_its_own_names_and_says_what_it_is_for() -> None:
         assert setting.env.isupper()
         assert setting.option.startswith("--")
         assert setting.help.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "url", ["off", "http://influx:8086", "https://influx.example/prefix", "http://[::1]:8086", "http://10.0.0.7"]
+)
+def test_addresses_of_other_services(url: str) -> None:
+    assert build({**MODEL, ("influx", "url"): url}).influx.url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "influx:8086", "ftp://influx", "http://", "http://influx:0x", "http://influx:99999", "http://u:s3cret@influx",
+     "http://influx/write?p=s3cret", "http://influx/#", "http://in flux", "http://influx/\r\nX: s3cret"],
+)  # fmt: skip
+def test_an_address_that_is_none_or_carries_a_secret_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"--influx: expected http\(s\)://HOST") as told:
+        build({**MODEL, ("influx", "url"): url})
+    assert "s3cret" not in str(told.value)
+
+
+def test_a_share_of_traced_requests_is_at_most_all() -> None:
+    with pytest.raises(ConfigurationError, match="--trace-ratio"):
+        build({**MODEL, ("tracing", "ratio"): 1.5})

@@ -47,9 +47,9 @@ class MqttConnection:
 
     ``on_message(packet, acknowledge)`` is called on the event loop for every message and must not block. A message of
     QoS 1 stays with the broker until ``acknowledge()`` is called (from the event loop, in any order); one that is
-    never acknowledged occupies one place of ``receive_max`` and is delivered again in another session. What is
-    published before ``acknowledge()`` also leaves before it. ``on_state`` hears ``True`` when connected and
-    subscribed, ``False`` when not any more.
+    never acknowledged occupies one place of ``receive_max``, and is delivered again after a reconnect where the broker
+    keeps the session (``session_expiry_s``). What is published before ``acknowledge()`` also leaves before it.
+    ``on_state`` hears ``True`` when connected and subscribed, ``False`` when not any more.
 
     Use it as ``async with MqttConnection(...) as connection``, or call ``start`` and ``stop``.
     """

@@ -46,7 +46,11 @@ class MqttConnectionSettings:
     """Before try n waits a random time between 0 and ``min(cap, base * 2**n)`` ("full jitter")."""
 
     session_expiry_s: int = 0
-    """How long the broker keeps subscriptions and unacknowledged messages after the connection broke (MQTT 5)."""
+    """How long the broker keeps subscriptions and messages for us after the connection broke (MQTT 5 only).
+
+    With 0 it forgets them at once: a message of QoS 1 that was under way is then lost, also to the other members of a
+    shared subscription (mosquitto 2.0 does not pass it on). ``stop`` always ends the session.
+    """
     receive_max: int = 1024
     """QoS 1 messages that the broker may have on their way to us, unacknowledged."""
     max_inflight: int = 1024

@@ -176,9 +176,9 @@ class Wire(asyncio.Protocol):
             self._timer = self._loop.call_later(interval_s / 2, self._tick, interval_s / 2)
 
     def close(self) -> None:
-        """Says goodbye, sends what is left and closes."""
+        """Says goodbye for good, sends what is left and closes. The broker forgets the session."""
         if self._transport is not None:
-            self.send(self.codec.write(DisconnectPacket()))
+            self.send(self.codec.write(DisconnectPacket(session_expiry_interval=0)))
             self._flush()
             self._transport.close()
             self._loop.call_later(_GOODBYE_S, self._transport.abort)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 import urllib.error
 import urllib.parse
@@ -24,6 +25,7 @@ SUFFIXES = frozenset({".onnx", ".tflite", ".pt", ".pth", ".pt2", ".safetensors"}
 MAX_BYTES = 4 * 1024**3
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 30.0
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def fetch_model(source: str, folder: Path, *, sha256: str | None = None, max_bytes: int = MAX_BYTES) -> list[Path]:
@@ -37,7 +39,7 @@ def fetch_model(source: str, folder: Path, *, sha256: str | None = None, max_byt
     ``TransportError`` where a download fails, ``ConfigurationError`` for what cannot be meant.
     """
     expected = sha256.lower() if sha256 else None
-    if expected is not None and (len(expected) != 64 or set(expected) - set("0123456789abcdef")):
+    if expected is not None and not _SHA256.fullmatch(expected):
         raise ConfigurationError(f"--sha256: expected 64 hexadecimal digits, got {sha256!r}")
     folder.mkdir(parents=True, exist_ok=True)
     location = source if _is_url(source) else str(_main_file(Path(source)))

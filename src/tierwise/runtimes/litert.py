@@ -13,7 +13,7 @@ from tierwise.core.errors import InferenceError, InvalidInputError, ModelFileErr
 from tierwise.core.tensors import Signature, TensorSpec
 from tierwise.runtimes.failures import explain, misfit
 from tierwise.runtimes.files import one_line
-from tierwise.runtimes.quantization import dequantize, is_quantized, quantize
+from tierwise.runtimes.quantization import dequantizer, is_quantized, quantizer
 from tierwise.runtimes.samplewise import SampleWise
 from tierwise.runtimes.tflite import read_tflite
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from tierwise.core.runtime import Runtime
 
+_FLOAT32 = np.dtype(np.float32)
+
 
 class LitertRuntime:
     """A model in an ``ai_edge_litert`` interpreter, which is resized only when the batch size changes."""
@@ -35,9 +37,12 @@ class LitertRuntime:
         self.signature = signature
         self._interpreter: Any = interpreter
         indices = [details["index"] for details in interpreter.get_input_details()]
-        self._inputs = list(zip(signature.inputs, indices, strict=True))
+        self._inputs = [
+            (spec.name, index, quantizer(spec) if is_quantized(spec) else None)
+            for spec, index in zip(signature.inputs, indices, strict=True)
+        ]
         self._outputs = [
-            (details["index"], spec if is_quantized(spec) else None)
+            (details["index"], dequantizer(spec) if is_quantized(spec) else None)
             for spec, details in zip(signature.outputs, interpreter.get_output_details(), strict=True)
         ]
         self._shapes: list[tuple[int, ...]] = [()] * len(indices)
@@ -46,17 +51,17 @@ class LitertRuntime:
         """See ``Runtime.run``."""
         try:
             interpreter = self._interpreter
-            for at, (spec, index) in enumerate(self._inputs):
-                values = inputs[spec.name]
+            for at, (name, index, to_integers) in enumerate(self._inputs):
+                values = inputs[name]
                 if values.shape != self._shapes[at]:
                     self._resize(inputs)
-                if spec.scale is not None and values.dtype == np.float32:
-                    values = quantize(values, spec)
+                if to_integers is not None and values.dtype == _FLOAT32:
+                    values = to_integers(values)
                 interpreter.set_tensor(index, values)
             interpreter.invoke()
             return [
-                interpreter.get_tensor(index) if spec is None else dequantize(interpreter.get_tensor(index), spec)
-                for index, spec in self._outputs
+                interpreter.get_tensor(index) if to_reals is None else to_reals(interpreter.get_tensor(index))
+                for index, to_reals in self._outputs
             ]
         except InvalidInputError:
             raise
@@ -74,8 +79,8 @@ class LitertRuntime:
             raise error
         # Forgotten first: where resizing fails half-way, the next call must not take the old shapes for valid.
         self._shapes = [()] * len(self._inputs)
-        shapes = [inputs[spec.name].shape for spec, _ in self._inputs]
-        for (_, index), shape in zip(self._inputs, shapes, strict=True):
+        shapes = [inputs[name].shape for name, _, _ in self._inputs]
+        for (_, index, _), shape in zip(self._inputs, shapes, strict=True):
             self._interpreter.resize_tensor_input(index, shape)
         self._interpreter.allocate_tensors()
         self._shapes = shapes

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tierwise.core.errors import ConfigurationError, DependencyError, ModelFileError
+from tierwise.runtimes.containers import check_container
 from tierwise.runtimes.files import check_file
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def load_runtime(path: Path, *, runtime: str | None = None, threads: int = 1, tr
         raise ConfigurationError(
             f"{path}: the {name} runtime loads {loads}; for {path.suffix.lower()} use {' or '.join(fitting)}"
         )
+    if name == "torch":
+        check_container(path)  # a damaged file is told in milliseconds, not after PyTorch's import
     module = _module(name)
     options = {"trust_pickle": trust_pickle} if name == "torch" else {}
     loaded: Runtime = module.load(path, threads=threads, **options)

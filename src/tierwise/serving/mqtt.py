@@ -23,6 +23,7 @@ from tierwise.messaging.payloads import (
 )
 from tierwise.messaging.settings import MqttConnectionSettings, Will
 from tierwise.messaging.topics import error_topic, is_device_id, is_topic_name, result_topic, shared, status_topic
+from tierwise.serving import traceparent
 from tierwise.serving.metrics import OK
 
 if TYPE_CHECKING:
@@ -35,11 +36,11 @@ if TYPE_CHECKING:
     from tierwise.serving.health import Health
     from tierwise.serving.metrics import ServiceMetrics
     from tierwise.serving.settings import Endpoint, MqttSettings
+    from tierwise.serving.traceparent import TraceContext
+    from tierwise.serving.tracing import Tracer
 
 TIMING = "tierwise-timing"
 """A request with this user property gets ``arrived_us``, ``started_us`` and ``finished_us`` with its answer."""
-
-TRACEPARENT = "traceparent"
 
 GOODBYE_S = 3.0
 """How long a stopping service waits for each answer of the broker."""
@@ -67,12 +68,14 @@ class MqttTransport:
         service_id: str,
         metrics: ServiceMetrics,
         health: Health,
+        tracer: Tracer,
         queue_size: int,
         max_payload_bytes: int,
     ) -> None:
         if settings.endpoint is None:
             raise ConfigurationError("the MQTT transport needs a broker: --mqtt HOST:PORT")
         self._plane = plane
+        self._tracer = tracer
         self._health = health
         self._max_payload_bytes = max_payload_bytes
         self._meter = metrics.meter(plane.model.name, plane.model.version, "mqtt")
@@ -120,9 +123,10 @@ class MqttTransport:
         received_ns = monotonic_ns()
         device: DeviceRequest | None = None
         properties = dict(packet.user_properties) if packet.user_properties else {}
+        trace = self._tracer.begin(properties.get(traceparent.HEADER))
 
         def reply(outcome: Answer | TierwiseError) -> None:
-            self._reply(packet, properties, device, outcome, received_ns)
+            self._reply(packet, properties, device, outcome, received_ns=received_ns, trace=trace)
             acknowledge()
 
         try:
@@ -148,11 +152,13 @@ class MqttTransport:
         properties: dict[str, str],
         device: DeviceRequest | None,
         outcome: Answer | TierwiseError,
+        *,
         received_ns: int,
+        trace: TraceContext | None,
     ) -> None:
         code, topic, payload = _encode(packet, properties, device, outcome)
         qos: Literal[0, 1] = 0 if packet.qos is QoS.AT_MOST_ONCE else 1
-        told = _user_properties(properties, outcome)
+        told = _user_properties(properties, outcome, trace)
         try:
             self.connection.publish(topic, payload, qos=qos, user_properties=told)
             if packet.response_topic and is_topic_name(packet.response_topic):
@@ -167,6 +173,8 @@ class MqttTransport:
             log.warning("answer not published", extra={"topic": topic, "reason": str(error)})
             code = error.code
         self._meter.finished(code, monotonic_ns() - received_ns, len(packet.payload), len(payload))
+        if trace is not None:
+            self._tracer.finish(trace, self._meter, code, received_ns, outcome)
 
 
 async def _in_time(goodbye: Awaitable[None], what: str) -> None:
@@ -215,11 +223,11 @@ def _ids_of(properties: dict[str, str]) -> tuple[str | None, int | None]:
     return device_id if is_device_id(device_id) else None, int(timestamp_us) if is_number else None
 
 
-def _user_properties(asked: dict[str, str], outcome: Answer | TierwiseError) -> list[tuple[str, str]]:
+def _user_properties(
+    asked: dict[str, str], outcome: Answer | TierwiseError, trace: TraceContext | None
+) -> list[tuple[str, str]]:
     """Passes the trace context on, and the instants to whoever asked for them."""
-    if not asked:
-        return []
-    told = [(TRACEPARENT, asked[TRACEPARENT])] if TRACEPARENT in asked else []
+    told = [] if trace is None else [(traceparent.HEADER, trace.traceparent)]
     if TIMING in asked and isinstance(outcome, Answer):
         instants = {
             "arrived_us": outcome.received_ns,
