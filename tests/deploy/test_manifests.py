@@ -3,47 +3,25 @@
 from __future__ import annotations
 
 import copy
-import functools
 import json
 import os
-import shutil
-import subprocess
-import sys
-import tarfile
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ruamel.yaml import YAML
 
-from tests.components import missing, need
+from tests.deploy.kustomize import Object, find, kustomize, pods
 from tests.deploy.manifest_checks import containers, pod_template, problems
-from tests.integration.engine import CACHE
+from tests.deploy.schemas import OLDEST, VERSIONS, schema_problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 KUBERNETES = Path(__file__).parents[2] / "kubernetes"
 OVERLAYS = ("k3s", "dev", "minimal")
-VERSIONS = ("1.25", "1.28", "1.31", "1.34")
-OLDEST = "1.20"
 GIVEN = {"dev": [("ConfigMap", "tierwise-model")]}
 FROM_OUTSIDE = [("ConfigMap", "tierwise-model"), ("Secret", "tierwise-mqtt")]
 """What scripts/deploy.sh makes in the cluster: the model and the password do not belong into a repository."""
-
-Object = dict[str, Any]
-
-
-def kustomize(folder: Path) -> list[Object]:
-    """The objects that ``kubectl apply -k`` would send."""
-    need(program="kubectl")
-    built = subprocess.run(
-        ["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert built.returncode == 0, built.stderr
-    assert built.stderr == ""  # kustomize warns of deprecated fields there
-    return list(YAML(typ="safe", pure=True).load_all(built.stdout))
 
 
 @pytest.fixture(scope="module")
@@ -56,78 +34,6 @@ def overlay() -> Callable[[str], list[Object]]:
         return copy.deepcopy(built[name])
 
     return objects
-
-
-@functools.cache
-def schema(version: str, name: str) -> Any:
-    """One strict schema of one version of Kubernetes; ``None`` where it does not know the kind."""
-    need(package="kubernetes_validate")
-    import kubernetes_validate  # noqa: PLC0415  may be missing
-
-    folder = _oldest_schemas() if version == OLDEST else Path(kubernetes_validate.__file__).parent
-    [strict] = folder.glob(f"**/v{version}.0-local-strict")
-    path = strict / name
-    return json.loads(path.read_bytes()) if path.exists() else None
-
-
-def _oldest_schemas() -> Path:
-    """Folder of the schemas of 1.20, which later releases of kubernetes-validate have dropped."""
-    folder = CACHE / "schemas" / OLDEST
-    if not folder.exists():
-        with tempfile.TemporaryDirectory() as downloads:
-            pip = [
-                sys.executable,
-                "-m",
-                "pip",
-                "download",
-                "--quiet",
-                "--no-deps",
-                "--no-binary",
-                ":all:",
-                "--dest",
-                downloads,
-            ]
-            got = subprocess.run(
-                [*pip, "kubernetes-validate==1.20.0"], capture_output=True, text=True, check=False, timeout=180
-            )
-            if got.returncode:
-                missing(f"the schemas of Kubernetes {OLDEST} (kubernetes-validate==1.20.0): {got.stderr[-300:]}")
-            [archive] = Path(downloads).iterdir()
-            with tarfile.open(archive) as packed:
-                wanted = [member for member in packed if f"/v{OLDEST}.0-local-strict/" in member.name]
-                packed.extractall(downloads, members=wanted, filter="data")
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(archive.with_suffix("").with_suffix(""), folder)
-    return folder
-
-
-@functools.cache
-def definitions_of(version: str) -> Any:
-    """What the schemas of one version refer to; read once, which takes longer than all validation."""
-    import referencing  # noqa: PLC0415  comes with kubernetes-validate
-    import referencing.jsonschema  # noqa: PLC0415
-
-    definitions = referencing.Resource.from_contents(
-        schema(version, "_definitions.json"), default_specification=referencing.jsonschema.DRAFT7
-    )
-    return referencing.Registry().with_resource("_definitions.json", definitions).crawl()
-
-
-def schema_problems(objects: list[Object], version: str) -> list[str]:
-    """What ``kubernetes-validate --strict`` finds, with unknown kinds as errors."""
-    definitions = definitions_of(version)
-    import jsonschema  # noqa: PLC0415  comes with kubernetes-validate
-
-    found = []
-    for item in objects:
-        group, _, api = item["apiVersion"].rpartition("/")
-        name = "-".join(part for part in (item["kind"].lower(), group.partition(".")[0], api) if part)
-        if (kind := schema(version, f"{name}.json")) is None:
-            found.append(f"{item['apiVersion']} {item['kind']} is unknown to {version}")
-            continue
-        validator = jsonschema.Draft7Validator(kind, registry=definitions)
-        found += [f"{name}: {error.json_path}: {error.message}" for error in validator.iter_errors(item)]
-    return found
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -156,11 +62,6 @@ def test_newer_pieces_are_what_the_oldest_version_does_not_know(
         "autoscaling/v2 HorizontalPodAutoscaler is unknown to 1.20",
         "policy/v1 PodDisruptionBudget is unknown to 1.20",
     ]
-
-
-def find(objects: list[Object], kind: str, name: str) -> Object:
-    """One object."""
-    return next(item for item in objects if (item["kind"], item["metadata"]["name"]) == (kind, name))
 
 
 def damage(change: Callable[[list[Object]], object], *, expected: str) -> Any:
@@ -222,12 +123,6 @@ def test_checks_find(
     assert any(expected in problem for problem in found), found
 
 
-def pods(objects: list[Object]) -> Object:
-    """The pod of the service."""
-    spec: Object = find(objects, "Deployment", "inference")["spec"]["template"]["spec"]
-    return spec
-
-
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_every_pod_is_closed(overlay: Callable[[str], list[Object]], name: str) -> None:
     """What the pod security level "restricted" asks for, and a read-only root besides."""
@@ -251,9 +146,7 @@ def test_every_pod_is_closed(overlay: Callable[[str], list[Object]], name: str) 
 
 def test_grace_period_is_longer_than_the_drain(overlay: Callable[[str], list[Object]]) -> None:
     objects = overlay("k3s")
-    settings = next(
-        o for o in objects if o["kind"] == "ConfigMap" and o["metadata"]["name"].startswith("tierwise-settings")
-    )
+    settings = find(objects, "ConfigMap", "tierwise-settings")
     assert pods(objects)["terminationGracePeriodSeconds"] > float(settings["data"]["TIERWISE_DRAIN_S"])
 
 

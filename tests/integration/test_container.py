@@ -203,3 +203,12 @@ def test_edge_image_is_small_and_holds_no_tools(engine: Engine, edge_image: str)
     names = {line.rpartition("/")[2] for line in found.splitlines()}
     assert {"tierwise", "onnxruntime", "ai_edge_litert"} <= names
     assert not names & {"pip", "torch", "gcc", "cc", "hatchling", "setuptools"}
+
+
+def test_installed_package_renders_its_manifests(engine: Engine, edge_image: str, models: Path) -> None:
+    """The wheel in the image carries the trees that a checkout has beside it."""
+    mounts = ("--volume", f"{models}:/app/models:ro", "--tmpfs", "/out:mode=1777")
+    look = "tierwise deploy /app/models --target $0 --out /out/$0 >/dev/null && ls -R /out/$0"
+    run = ("run", "--rm", "--network", "none", *CLOSED, *mounts, "--entrypoint", "sh", edge_image, "-c", look)
+    assert "kustomization.yaml" in engine.run(*run, "minimal")
+    assert "compose.yaml" in engine.run(*run, "compose")

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cloud": ("tierwise.cli.serve:cloud", "Serve a model as a cloud tier with a simulated network delay."),
     "predict": ("tierwise.cli.predict:predict", "Run a model on a file of samples."),
     "model": ("tierwise.cli.model:model", "Create and inspect models."),
+    "deploy": ("tierwise.cli.deploy:deploy", "Write the manifests that run a model on Docker or Kubernetes."),
     "device": ("tierwise.cli.device:device", "Compile a model for a microcontroller, run it there, watch it."),
 }
 """name → (where the command is, its line in the overview): the overview imports no command."""
