@@ -15,8 +15,8 @@ import mqtt5
 import msgspec
 import pytest
 
-from tests.device import REQUEST_TOPIC, device_on
 from tests.messaging.peers import FakeBroker, Session, accept
+from tests.sensor_client import REQUEST_TOPIC, device_on
 from tests.serving.fakes import served
 from tests.waiting import until
 from tierwise.core.errors import BrokerError, ConfigurationError

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests.devices.tflite_writer import ModelBuilder
+from tests.device.tflite_writer import ModelBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

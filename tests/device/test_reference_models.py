@@ -15,8 +15,8 @@ need(package="tflite_micro")
 need(package="ai_edge_litert")
 need(program="cc")
 
-from tests.devices.laboratory import Oracle  # noqa: E402 - after the check that its packages are installed
-from tests.devices.reference_models import MODELS  # noqa: E402
+from tests.device.laboratory import Oracle  # noqa: E402 - after the check that its packages are installed
+from tests.device.reference_models import MODELS  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path

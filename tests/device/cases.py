@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.devices.tflite_writer import ModelBuilder
+    from tests.device.tflite_writer import ModelBuilder
 
     Draw = Callable[[st.SearchStrategy[Any]], Any]
     Case = Callable[[Draw, ModelBuilder], tuple[list[int], list[int]]]

@@ -19,8 +19,8 @@ from tierwise.device.manifest import read_build
 
 need(package="ai_edge_litert")
 
-from tests.devices.reference_models import MODELS  # noqa: E402 - after the check that its package is installed
-from tests.devices.tflite_writer import ModelBuilder  # noqa: E402
+from tests.device.reference_models import MODELS  # noqa: E402 - after the check that its package is installed
+from tests.device.tflite_writer import ModelBuilder  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,7 +130,7 @@ async def test_a_large_model_runs_on_the_larger_machine(tmp_path: Path) -> None:
     need(program="arm-none-eabi-gcc")
     need(program="qemu-system-arm")
     need(package="tflite_micro")
-    from tests.devices.laboratory import Oracle  # noqa: PLC0415 - only where its package is installed
+    from tests.device.laboratory import Oracle  # noqa: PLC0415 - only where its package is installed
 
     builder = ModelBuilder()
     x = builder.tensor([1, 160, 160, 4])

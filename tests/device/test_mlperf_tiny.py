@@ -12,7 +12,7 @@ from tierwise.device.emulator import Emulator
 
 need(package="tflite_micro")
 
-from tests.devices.laboratory import Oracle  # noqa: E402 - after the check that its package is installed
+from tests.device.laboratory import Oracle  # noqa: E402 - after the check that its package is installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

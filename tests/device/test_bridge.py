@@ -24,7 +24,7 @@ from tierwise.messaging.settings import MqttConnectionSettings
 
 need(package="ai_edge_litert")
 
-from tests.devices.reference_models import MODELS  # noqa: E402 - after the check that its package is installed
+from tests.device.reference_models import MODELS  # noqa: E402 - after the check that its package is installed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

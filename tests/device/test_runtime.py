@@ -17,8 +17,8 @@ need(package="ai_edge_litert")
 need(package="tflite_micro")
 need(program="cc")
 
-from tests.devices.reference_models import MODELS  # noqa: E402 - after the check that its packages are installed
-from tests.devices.tflite_writer import ModelBuilder  # noqa: E402
+from tests.device.reference_models import MODELS  # noqa: E402 - after the check that its packages are installed
+from tests.device.tflite_writer import ModelBuilder  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,8 +12,8 @@ need(package="tflite_micro")
 need(package="ai_edge_litert")
 need(program="cc")
 
-from tests.devices.laboratory import Laboratory, Oracle  # noqa: E402 - after the check that its packages are installed
-from tests.devices.tflite_writer import ModelBuilder  # noqa: E402
+from tests.device.laboratory import Laboratory, Oracle  # noqa: E402 - after the check that its packages are installed
+from tests.device.tflite_writer import ModelBuilder  # noqa: E402
 from tierwise.device.lower_dense import pack_pairs  # noqa: E402
 from tierwise.device.lowering import lower  # noqa: E402
 from tierwise.device.step import Step  # noqa: E402

@@ -22,9 +22,9 @@ need(package="ai_edge_litert")
 need(package="tflite_micro")
 need(program="cc")
 
-from tests.devices.laboratory import Laboratory  # noqa: E402 - after the check that its packages are installed
-from tests.devices.reference_models import MODELS  # noqa: E402
-from tests.devices.tflite_writer import ModelBuilder  # noqa: E402
+from tests.device.laboratory import Laboratory  # noqa: E402 - after the check that its packages are installed
+from tests.device.reference_models import MODELS  # noqa: E402
+from tests.device.tflite_writer import ModelBuilder  # noqa: E402
 
 PATIENT = settings(deadline=None, suppress_health_check=list(HealthCheck))
 

@@ -19,9 +19,9 @@ need(package="tflite_micro")
 need(package="ai_edge_litert")
 need(program="cc")
 
-from tests.devices.cases import CASES  # noqa: E402 - after the check that its packages are installed
-from tests.devices.laboratory import Laboratory, Oracle  # noqa: E402
-from tests.devices.tflite_writer import ModelBuilder  # noqa: E402
+from tests.device.cases import CASES  # noqa: E402 - after the check that its packages are installed
+from tests.device.laboratory import Laboratory, Oracle  # noqa: E402
+from tests.device.tflite_writer import ModelBuilder  # noqa: E402
 
 
 @pytest.fixture(scope="module")

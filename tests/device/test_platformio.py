@@ -26,7 +26,7 @@ need(package="ai_edge_litert")
 need(program="arm-none-eabi-gcc")
 need(program="qemu-system-arm")
 
-from tests.devices.reference_models import MODELS  # noqa: E402 - after the check that its package is installed
+from tests.device.reference_models import MODELS  # noqa: E402 - after the check that its package is installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
