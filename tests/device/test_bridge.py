@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.components import need
-from tests.device import device_on
+from tests.sensor_client import device_on
 from tests.waiting import until
 from tierwise.core.errors import DeadlineExceededError, InferenceError, InvalidInputError
 from tierwise.device.boards import load_board

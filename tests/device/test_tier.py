@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.components import need
-from tests.device import device_on
+from tests.sensor_client import device_on
 from tierwise.core.errors import DependencyError
 from tierwise.device import toolchain
 from tierwise.device.boards import load_board
