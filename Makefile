@@ -20,7 +20,7 @@ help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## One trained model answering at the edge and in the cloud, side by side
-	@scripts/system-packages.sh mosquitto
+	@scripts/system-packages.sh mosquitto gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
 	@$(BIN)/tierwise demo --model $(MODEL) --out $(OUT)
 
 test: $(VENV)/.installed check  ## All checks and tests, also those against real servers
