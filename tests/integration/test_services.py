@@ -291,3 +291,26 @@ async def test_ctrl_c_stops_a_service_like_sigterm(anomaly_detector: Path, broke
     async with service("serve", anomaly_detector, broker, *NO_HTTP) as edge:
         os.kill(edge.pid, signal.SIGINT)
         assert await edge.wait() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("command", ["serve", "cloud"])
+async def test_a_signal_while_the_model_loads_ends_the_service_in_good_order(
+    tmp_path: Path, command: str, number: signal.Signals
+) -> None:
+    (tmp_path / "onnxruntime.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(3600)\n")
+    (tmp_path / "model.onnx").write_bytes(b"a model")
+    arguments: list[str | Path] = [
+        *TIERWISE,
+        command,
+        "--model",
+        tmp_path / "model.onnx",
+        "--mqtt",
+        "127.0.0.1:9",
+        *NO_HTTP,
+    ]
+    async with child_process(arguments, env={"PYTHONPATH": str(tmp_path)}) as child:
+        await child.wait_line("loading", timeout_s=60)
+        os.kill(child.pid, number)
+        assert await child.wait() == 0
+    assert list(child.lines) == ["loading"]
