@@ -24,8 +24,12 @@ _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 760.0, 220.0, 64.0, 26.0
 _COLOURS = {"device": "#0a7d4f", "edge": "#1f5fbf", "cloud": "#8a3fb5", "requests": "#888", "lost": "#c0332b"}
 _STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c2024;background:#fff}
-h1{margin-bottom:0}h2{margin-top:2rem}table{border-collapse:collapse;width:100%}td,th{padding:.25rem .5rem;text-align:right;
-border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}svg{width:100%;height:auto}
+h1{margin-bottom:0}
+h2{margin-top:2rem}
+table{border-collapse:collapse;width:100%}
+td,th{padding:.25rem .5rem;text-align:right;border-bottom:1px solid #ddd}
+td:first-child,th:first-child{text-align:left}
+svg{width:100%;height:auto}
 text{font-size:12px;fill:#555}
 @media(prefers-color-scheme:dark){body{background:#15181b;color:#e6e8ea}td,th{border-color:#333}text{fill:#aaa}}
 """
@@ -91,12 +95,12 @@ def _lede(summary: Summary) -> str:
 
 def _rates(series: Series) -> dict[str, NDArray[np.float64]]:
     a_second = 1e9 / series.bucket_ns
-    lines = {"requests": series.requests * a_second}
+    lines: dict[str, NDArray[np.float64]] = {"requests": np.asarray(series.requests * a_second)}
     for code, tier in enumerate(TIERS):
         if series.answered[code].any():
-            lines[tier] = series.answered[code] * a_second
+            lines[tier] = np.asarray(series.answered[code] * a_second)
     if series.lost.any():
-        lines["lost"] = series.lost * a_second
+        lines["lost"] = np.asarray(series.lost * a_second)
     return lines
 
 
@@ -183,7 +187,8 @@ def _nodes(summary: Summary) -> Markup:
         [
             (
                 name, *(f"{value:,}" for value in (node.offered, node.served, node.refused, node.cut)),
-                f"{node.mean_batch:.2f}", f"{node.utilisation:.1%}", f"{node.mean_wait_ms:.3f}", f"{node.longest_queue}",
+                f"{node.mean_batch:.2f}", f"{node.utilisation:.1%}", f"{node.mean_wait_ms:.3f}",
+                f"{node.longest_queue}",
             )
             for name, node in summary.nodes.items()
         ],

@@ -58,15 +58,15 @@ class Series:
 
     def starts_s(self) -> NDArray[np.float64]:
         """When each bucket begins."""
-        return np.arange(len(self.requests)) * self.bucket_ns * 1e-9
+        return np.asarray(np.arange(len(self.requests)) * self.bucket_ns * 1e-9)
 
     def mean_ms(self) -> NDArray[np.float64]:
         """Mean latency of each bucket; 0 where nothing was answered."""
-        return self.latency / np.maximum(1, self.answered.sum(axis=0)) * 1e-6
+        return np.asarray(self.latency / np.maximum(1, self.answered.sum(axis=0)) * 1e-6)
 
     def bins_ms(self) -> NDArray[np.float64]:
         """Lower edges of the histogram's bins."""
-        return 10.0 ** (np.arange(self.histogram.shape[1]) / _BINS_A_DECADE + _FIRST_DECADE - 6)
+        return np.asarray(10.0 ** (np.arange(self.histogram.shape[1]) / _BINS_A_DECADE + _FIRST_DECADE - 6))
 
     def write_csv(self, path: Path) -> None:
         """One line a bucket."""
