@@ -93,6 +93,7 @@ def test_two_scenarios_are_compared(scenario: str, tmp_path: Path) -> None:
     figures = json.loads(run(scenario, str(other), "--json").output)["figures"]
     assert figures["mean_ms"]["difference"]["mean"] == pytest.approx(2)
     assert "mean_ms" in run(scenario, str(other)).output
+    assert "no stated constant, halved or doubled" in run(scenario, str(other), "--sensitivity").output
 
 
 def test_a_sweep_prints_a_line_a_point(scenario: str, tmp_path: Path) -> None:
