@@ -10,20 +10,21 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?=
 MODEL ?= anomaly-detector
 OUT ?= demo
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+TFLITE ?=
+PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs clean
+.PHONY: help demo test check platformio bench docs clean
 
 help:  ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## One trained model answering at the edge and in the cloud, side by side
-	@scripts/system-packages.sh mosquitto
+	@scripts/system-packages.sh mosquitto gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
 	@$(BIN)/tierwise demo --model $(MODEL) --out $(OUT)
 
 test: $(VENV)/.installed check  ## All checks and tests, also those against real servers
-	@scripts/system-packages.sh mosquitto mosquitto-clients chromium
+	@scripts/system-packages.sh mosquitto mosquitto-clients chromium gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
 	@$(BIN)/python -m pytest
 
 check: $(VENV)/.installed  ## Style, types, layers
@@ -31,6 +32,11 @@ check: $(VENV)/.installed  ## Style, types, layers
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+platformio: $(VENV)/.installed  ## Prepare platformio/ (pio run, upload, monitor) without its download server
+	@scripts/system-packages.sh gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
+	@test -n "$(TFLITE)" || test -d models/anomaly-detector || $(BIN)/tierwise model create anomaly-detector
+	@$(BIN)/python platformio/prepare.py $(or $(TFLITE),models/anomaly-detector/anomaly-detector-int8.tflite)
 
 bench: $(VENV)/.installed  ## The benchmarks, as tables with ratio and target
 	@scripts/system-packages.sh mosquitto wrk

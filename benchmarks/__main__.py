@@ -7,7 +7,7 @@ import sys
 
 from benchmarks.table import Row, show
 
-BENCHMARKS = ("startup", "dataplane", "mqtt_worker", "http_predict")
+BENCHMARKS = ("startup", "dataplane", "mqtt_worker", "http_predict", "device")
 
 
 def main(names: list[str]) -> int:

@@ -6,6 +6,7 @@ import operator
 from typing import NamedTuple
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 _HOLDS = {"<=": operator.le, ">=": operator.ge}
@@ -38,7 +39,7 @@ def show(rows: list[Row]) -> None:
     for row in rows:
         sign = "≤" if row.comparison == "<=" else "≥"
         table.add_row(
-            row.name,
+            escape(row.name),
             row.ours,
             row.peer,
             f"{row.figure:.2f} {row.unit}",

@@ -8,7 +8,11 @@ is_there() {
     # /usr/sbin is not on every user's PATH, and mosquitto lives there.
     case "$1" in
     python3-venv) python3 -c 'import ensurepip' 2>/dev/null ;;
+    gcc-arm-none-eabi) command -v arm-none-eabi-gcc >/dev/null 2>&1 ;;
+    libnewlib-arm-none-eabi) test -f "$(arm-none-eabi-gcc -print-file-name=libc.a 2>/dev/null)" ;;
     mosquitto-clients) command -v mosquitto_sub >/dev/null 2>&1 ;;
+    docker.io) PATH="$PATH:/usr/sbin:/sbin" command -v dockerd >/dev/null 2>&1 ;;
+    influxdb) command -v influxd >/dev/null 2>&1 ;;
     *) PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 ;;
     esac
 }

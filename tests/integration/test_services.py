@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 from tests.components import need
-from tests.device import device_on
+from tests.sensor_client import device_on
 from tests.services import TIERWISE, service
 from tests.waiting import until
 

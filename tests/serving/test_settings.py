@@ -8,36 +8,9 @@ from typing import Any
 import pytest
 
 from tierwise.core.errors import ConfigurationError
-from tierwise.serving.settings import Endpoint, build, fields, parse_endpoint
+from tierwise.serving.settings import build, fields
 
 MODEL: dict[tuple[str, ...], Any] = {("model", "path"): Path("model.onnx")}
-
-
-@pytest.mark.parametrize(
-    ("text", "endpoint"),
-    [
-        ("broker:1884", Endpoint("broker", 1884)),
-        ("broker", Endpoint("broker", 1883)),
-        ("10.0.0.7:0", Endpoint("10.0.0.7", 0)),
-        ("[::1]:1884", Endpoint("::1", 1884)),
-        ("[::1]", Endpoint("::1", 1883)),
-        ("off", None),
-        ("OFF", None),
-    ],
-)
-def test_endpoints(text: str, endpoint: Endpoint | None) -> None:
-    assert parse_endpoint(text, default_port=1883) == endpoint
-
-
-@pytest.mark.parametrize("text", ["", ":1883", "host:port", "host:70000", "host:-1", "host:", "host:²"])
-def test_what_is_no_endpoint_is_told(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="expected HOST:PORT or 'off'"):
-        parse_endpoint(text, default_port=1883)
-
-
-def test_an_endpoint_reads_as_it_is_written() -> None:
-    assert str(Endpoint("::1", 80)) == "[::1]:80"
-    assert str(Endpoint("edge", 80)) == "edge:80"
 
 
 def test_what_is_not_given_keeps_its_default() -> None:
@@ -95,3 +68,26 @@ def test_every_setting_has_its_own_names_and_says_what_it_is_for() -> None:
         assert setting.env.isupper()
         assert setting.option.startswith("--")
         assert setting.help.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "url", ["off", "http://influx:8086", "https://influx.example/prefix", "http://[::1]:8086", "http://10.0.0.7"]
+)
+def test_addresses_of_other_services(url: str) -> None:
+    assert build({**MODEL, ("influx", "url"): url}).influx.url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "influx:8086", "ftp://influx", "http://", "http://influx:0x", "http://influx:99999", "http://u:s3cret@influx",
+     "http://influx/write?p=s3cret", "http://influx/#", "http://in flux", "http://influx/\r\nX: s3cret"],
+)  # fmt: skip
+def test_an_address_that_is_none_or_carries_a_secret_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"--influx: expected http\(s\)://HOST") as told:
+        build({**MODEL, ("influx", "url"): url})
+    assert "s3cret" not in str(told.value)
+
+
+def test_a_share_of_traced_requests_is_at_most_all() -> None:
+    with pytest.raises(ConfigurationError, match="--trace-ratio"):
+        build({**MODEL, ("tracing", "ratio"): 1.5})

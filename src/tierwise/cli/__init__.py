@@ -21,6 +21,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("tierwise.cli.predict:predict", "Run a model on a file of samples."),
     "simulate": ("tierwise.cli.simulate:simulate", "Run a scenario in virtual time: latency, accuracy, energy, cost."),
     "model": ("tierwise.cli.model:model", "Create and inspect models."),
+    "deploy": ("tierwise.cli.deploy:deploy", "Write the manifests that run a model on Docker or Kubernetes."),
+    "device": ("tierwise.cli.device:device", "Compile a model for a microcontroller, run it there, watch it."),
 }
 """name → (where the command is, its line in the overview): the overview imports no command."""
 

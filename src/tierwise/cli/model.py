@@ -80,6 +80,21 @@ def inspect(path: Path, runtime: str | None, *, trust_pickle: bool, as_json: boo
         click.echo(f"{'labels':<14} {', '.join(served.card.labels)}")
 
 
+@model.command
+@click.argument("source")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--sha256", help="Of the file that SOURCE names; an empty one checks nothing.")
+def fetch(source: str, folder: Path, sha256: str | None) -> None:
+    """Copy a model into a folder and check it: how a container gets its model.
+
+    SOURCE is a path or URL of an artifact or a model.yaml, or a folder with one of them.
+    """
+    from tierwise.models.fetch import fetch_model  # noqa: PLC0415  heavy imports belong to the command
+
+    for file in fetch_model(source, folder, sha256=sha256):
+        click.echo(file)
+
+
 def _describe(spec: TensorSpec) -> str:
     text = str(spec)
     return text if spec.scale is None else f"{text}  real = {spec.scale:.8g} · (q - {spec.zero_point})"

@@ -9,9 +9,17 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from prometheus_client.metrics_core import Metric
+
+
+def frequency_family(clocks: Iterable[tuple[str, float]]) -> GaugeMetricFamily:
+    """The clocks as a metric."""
+    family = GaugeMetricFamily("tierwise_cpu_frequency_hertz", "Clock of a core.", labels=["cpu"])
+    for cpu, hertz in clocks:
+        family.add_metric([cpu], hertz)
+    return family
 
 
 class CpuFrequency(Collector):
@@ -23,13 +31,12 @@ class CpuFrequency(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Reads the clocks at every scrape."""
-        family = GaugeMetricFamily("tierwise_cpu_frequency_hertz", "Clock of a core.", labels=["cpu"])
-        for cpu, hertz in self._read():
-            family.add_metric([cpu], hertz)
-        if family.samples:
-            yield family
+        clocks = self.read()
+        if clocks:
+            yield frequency_family(clocks)
 
-    def _read(self) -> list[tuple[str, float]]:
+    def read(self) -> list[tuple[str, float]]:
+        """Number and clock in hertz of each core; empty where the machine does not tell."""
         governed = sorted(self._sysfs.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))
         try:
             if governed:

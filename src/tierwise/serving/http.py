@@ -13,12 +13,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tierwise.core.errors import InvalidRequestError, TierwiseError
-from tierwise.serving.metrics import TEXT_CONTENT_TYPE
+from tierwise.serving.metrics import OPENMETRICS_CONTENT_TYPE, TEXT_CONTENT_TYPE
 from tierwise.serving.predict import PATH, error_body
 from tierwise.serving.predict import Response as Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from starlette.requests import Request as HttpRequest
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tierwise.serving.predict import PredictEndpoint
 
 JSON = "application/json"
+OPENMETRICS = "application/openmetrics-text"
 
 
 class HttpApp:
@@ -47,19 +48,19 @@ class HttpApp:
         """Sends ``POST /predict`` down the short path."""
         if scope["type"] == "http" and scope["path"] == PATH:
             if scope["method"] == "POST":
-                await _send(send, await self._predict(receive))
+                await _send(send, await self._predict(receive, scope["headers"]))
             else:
                 await _send(send, Prediction(405, error_body("use POST"), ((b"allow", b"POST"),)))
         else:
             await self._rest(scope, receive, send)
 
-    async def _predict(self, receive: Receive) -> Prediction:
+    async def _predict(self, receive: Receive, headers: Iterable[tuple[bytes, bytes]]) -> Prediction:
         try:
             body = await _read_body(receive, self._endpoint)
         except TierwiseError as error:
-            return self._endpoint.refuse(error)
+            return self._endpoint.refuse(error, headers)
         future: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
-        self._endpoint.submit(body, functools.partial(_resolve, future))
+        self._endpoint.submit(body, headers, functools.partial(_resolve, future))
         return await future
 
 
@@ -102,7 +103,11 @@ def _metrics_endpoint(metrics: ServiceMetrics) -> Callable[[HttpRequest], Awaita
     async def endpoint(request: HttpRequest) -> Response:
         metrics.count()
         # Rendering takes a millisecond or two, which no request should wait for.
-        if JSON in request.headers.get("accept", ""):
+        accept = request.headers.get("accept", "")
+        if OPENMETRICS in accept:
+            text = await asyncio.to_thread(metrics.openmetrics)
+            return Response(text, headers={"content-type": OPENMETRICS_CONTENT_TYPE})
+        if JSON in accept:
             return Response(msgspec.json.encode(await asyncio.to_thread(metrics.json)), media_type=JSON)
         return Response(await asyncio.to_thread(metrics.text), headers={"content-type": TEXT_CONTENT_TYPE})
 

@@ -116,7 +116,7 @@ class PredictProtocol(HttpToolsProtocol):
             # Closing now would reset the connection while the client still sends, and it would not see the answer.
             self._refused = True
             self._body = []
-            self._write(self.endpoint.refuse(self.endpoint.too_large()), keep_alive=False)
+            self._write(self.endpoint.refuse(self.endpoint.too_large(), self.headers), keep_alive=False)
 
     def on_message_complete(self) -> None:
         """The request is complete: answers it."""
@@ -126,7 +126,7 @@ class PredictProtocol(HttpToolsProtocol):
             self.transport.close()
         else:
             body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            self.endpoint.submit(body, self._respond)
+            self.endpoint.submit(body, self.headers, self._respond)
 
     def _respond(self, response: Response) -> None:
         self.server_state.total_requests += 1

@@ -6,18 +6,24 @@ observing six prometheus_client histograms a request took as long as the model i
 
 from __future__ import annotations
 
+import time
+from bisect import bisect_left
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from tierwise import __version__
 from tierwise.serving.cpu import CpuFrequency
 from tierwise.serving.histogram import Histogram
+from tierwise.serving.memory import MemoryLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
 TEXT_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS_CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 OK = "ok"
 LABELS = ("model", "version", "tier", "transport")
 
@@ -55,19 +62,66 @@ EXECUTION = (
         1.0,
     ),
 )
+REQUEST_DURATION = Distribution(
+    "request_duration_seconds", "From a request's arrival to its encoded answer.", _SECONDS, 1e-9
+)
 REQUEST = (
-    Distribution("request_duration_seconds", "From a request's arrival to its encoded answer.", _SECONDS, 1e-9),
+    REQUEST_DURATION,
     Distribution("request_size_bytes", "Payload of a request.", _BYTES, 1.0),
     Distribution("response_size_bytes", "Payload of an answer or error.", _BYTES, 1.0),
 )
 
 
-class Figures(NamedTuple):
-    """What one meter has counted since the last look: nanoseconds, float64[n]."""
+class Watched(NamedTuple):
+    """A figure that is read when someone looks."""
 
+    name: str
+    help: str
+    kind: Literal["gauge", "counter"] = "gauge"
+
+    def family(self, value: float) -> Metric:
+        """The figure as a metric."""
+        kind = GaugeMetricFamily if self.kind == "gauge" else CounterMetricFamily
+        return kind(self.name, self.help, value=value)
+
+
+QUEUE_LIMIT = Watched("tierwise_queue_limit", "Requests that may be under way; one more is refused.")
+MQTT_CONNECTED = Watched("tierwise_mqtt_connected", "1 while the broker is reached, else 0. Left out without MQTT.")
+INFLUX_WRITTEN = Watched("tierwise_influx_points_written", "Points that InfluxDB has taken.", "counter")
+INFLUX_DROPPED = Watched(
+    "tierwise_influx_points_dropped", "Points lost: refused by InfluxDB, or oldest in a full buffer.", "counter"
+)
+INFLUX_FAILURES = Watched("tierwise_influx_write_failures", "Writes to InfluxDB that failed.", "counter")
+INFLUX_BUFFERED = Watched("tierwise_influx_points_buffered", "Points that wait for InfluxDB.")
+INFLUX = (INFLUX_WRITTEN, INFLUX_DROPPED, INFLUX_FAILURES, INFLUX_BUFFERED)
+
+
+class Figures(NamedTuple):
+    """What one meter has counted since the last look.
+
+    ``requests`` is float64[n, 3] with the columns of ``REQUEST``, ``executions`` float64[m, 3] with those of
+    ``EXECUTION``; durations are nanoseconds.
+    """
+
+    labels: tuple[str, ...]
     codes: Counter[str]
-    request_ns: NDArray[np.float64]
-    inference_ns: NDArray[np.float64]
+    requests: NDArray[np.float64]
+    executions: NDArray[np.float64]
+
+    @property
+    def request_ns(self) -> NDArray[np.float64]:
+        """Durations of the requests, float64[n]."""
+        return self.requests[:, 0]
+
+    @property
+    def queue_ns(self) -> NDArray[np.float64]:
+        """From arrival to the start of the model, float64[m]."""
+        return self.executions[:, 0]
+
+    @property
+    def inference_ns(self) -> NDArray[np.float64]:
+        """Durations of the executions, float64[m]."""
+        return self.executions[:, 1]
 
 
 class Meter:
@@ -75,9 +129,12 @@ class Meter:
 
     def __init__(self, labels: tuple[str, ...], on_figures: Callable[[Figures], None]) -> None:
         self.labels = labels
+        self.named_labels = dict(zip(LABELS, labels, strict=True))
         self.in_progress = 0
         self.codes: Counter[str] = Counter()
         self.histograms = {distribution.name: Histogram(distribution.bounds) for distribution in (*EXECUTION, *REQUEST)}
+        self.exemplars: dict[int, Exemplar] = {}
+        """The latest traced request by bucket of ``request_duration_seconds``."""
         self._on_figures = on_figures
         self._executions: list[tuple[int, int, int]] = []
         self._requests: list[tuple[int, int, int]] = []
@@ -94,6 +151,16 @@ class Meter:
         if len(self._requests) >= _GATHERED:
             self.count()
 
+    def refused(self, code: str) -> None:
+        """Notes a request that was not read to its end: there is nothing to measure of it."""
+        self.codes[code] += 1
+
+    def traced(self, trace_id: str, span_id: str, duration_ns: int) -> None:
+        """Notes that this trace is an example of a request that took so long. Costs nothing for others."""
+        seconds = duration_ns * 1e-9
+        labels = {"trace_id": trace_id, "span_id": span_id}
+        self.exemplars[bisect_left(_SECONDS, seconds)] = Exemplar(labels, seconds, round(time.time(), 3))
+
     def count(self) -> None:
         """Counts what has gathered."""
         if not self._requests and not self._executions:
@@ -108,27 +175,42 @@ class Meter:
         for distributions, rows in ((REQUEST, requests), (EXECUTION, executions)):
             for column, distribution in enumerate(distributions):
                 self.histograms[distribution.name].extend(rows[:, column] * distribution.scale)
-        self._on_figures(Figures(codes, requests[:, 0], executions[:, 1]))
+        self._on_figures(Figures(self.labels, codes, requests, executions))
 
 
 class ServiceMetrics(Collector):
-    """All metrics of one service, in a registry of their own. ``on_figures`` hears of all that is counted."""
+    """All metrics of one service, in a registry of their own. Each of ``on_figures`` hears of all that is counted."""
 
-    def __init__(self, tier: str, on_figures: Callable[[Figures], None]) -> None:
+    def __init__(self, tier: str, *on_figures: Callable[[Figures], None]) -> None:
         self.tier = tier
         self.registry = CollectorRegistry()
-        self._on_figures = on_figures
+        self._listeners = list(on_figures)
+        self._watched: list[tuple[Watched, Callable[[], float]]] = []
         self._meters: dict[tuple[str, ...], Meter] = {}
         self.registry.register(self)
         self.registry.register(CpuFrequency())
+        self.registry.register(MemoryLimit())
         ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
 
     def meter(self, model: str, version: str, transport: str) -> Meter:
         """The meter for these labels; made at its first use."""
         labels = (model, version, self.tier, transport)
         if labels not in self._meters:
-            self._meters[labels] = Meter(labels, self._on_figures)
+            self._meters[labels] = Meter(labels, self._tell)
         return self._meters[labels]
+
+    def watch(self, watched: Watched, read: Callable[[], float]) -> None:
+        """Adds a figure that ``read`` gives; it may be called in another thread."""
+        self._watched.append((watched, read))
+
+    def listen(self, on_figures: Callable[[Figures], None]) -> None:
+        """From now on ``on_figures`` hears of all that is counted, too."""
+        self._listeners.append(on_figures)
+
+    def _tell(self, figures: Figures) -> None:
+        for on_figures in self._listeners:
+            on_figures(figures)
 
     def count(self) -> None:
         """Counts what all meters have gathered. Call it on the event loop, before ``text`` or ``json``."""
@@ -152,8 +234,14 @@ class ServiceMetrics(Collector):
             family = HistogramMetricFamily(f"tierwise_{distribution.name}", distribution.help, labels=LABELS)
             for meter in meters:
                 histogram = meter.histograms[distribution.name]
-                family.add_metric(meter.labels, buckets=list(histogram.buckets()), sum_value=histogram.sum)
+                buckets: list[Any] = list(histogram.buckets())
+                if distribution is REQUEST_DURATION:
+                    for bucket, exemplar in list(meter.exemplars.items()):
+                        buckets[bucket] = (*buckets[bucket], exemplar)
+                family.add_metric(meter.labels, buckets=buckets, sum_value=histogram.sum)
             yield family
+        for watched, read in self._watched:
+            yield watched.family(read())
         build_info = GaugeMetricFamily(
             "tierwise_build_info", "Always 1; the labels tell version and tier.", labels=("version", "tier")
         )
@@ -163,6 +251,11 @@ class ServiceMetrics(Collector):
     def text(self) -> bytes:
         """The registry in Prometheus' text form 0.0.4."""
         return generate_latest(self.registry)
+
+    def openmetrics(self) -> bytes:
+        """The registry as OpenMetrics 1.0, which alone can carry exemplars."""
+        text: bytes = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]  # the library has none
+        return text
 
     def json(self) -> dict[str, Any]:
         """The registry as ``{name: {"type", "help", "samples": [{"name", "labels", "value"}]}}``."""

@@ -17,14 +17,18 @@ from tierwise.core.errors import (
     UnknownModelError,
 )
 from tierwise.messaging.predict_body import decode_predict, encode_predict
+from tierwise.serving import traceparent
 from tierwise.serving.metrics import OK
+from tierwise.serving.tracing import traceparent_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from tierwise.core.messages import Answer
     from tierwise.serving.dataplane import DataPlane
     from tierwise.serving.metrics import Meter
+    from tierwise.serving.traceparent import TraceContext
+    from tierwise.serving.tracing import Tracer
 
 PATH = "/predict"
 
@@ -37,6 +41,8 @@ STATUS: dict[type[TierwiseError], int] = {
     DeadlineExceededError: 504,
 }
 """The one table from errors to HTTP; everything else is 500."""
+
+_TRACEPARENT = traceparent.HEADER.encode()
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -52,19 +58,28 @@ class Response(NamedTuple):
 class PredictEndpoint:
     """Answers bodies of ``POST /predict`` from the data plane and notes each in the metrics."""
 
-    def __init__(self, plane: DataPlane, meter: Meter, *, max_payload_bytes: int) -> None:
+    def __init__(self, plane: DataPlane, meter: Meter, tracer: Tracer, *, max_payload_bytes: int) -> None:
         self.plane = plane
         self.max_payload_bytes = max_payload_bytes
         self._meter = meter
+        self._tracer = tracer
 
-    def submit(self, body: bytes, respond: Callable[[Response], None]) -> None:
-        """Answers one body: calls ``respond`` once, before returning where the data plane answers at once."""
+    def submit(self, body: bytes, headers: Iterable[tuple[bytes, bytes]], respond: Callable[[Response], None]) -> None:
+        """Answers one body: calls ``respond`` once, before returning where the data plane answers at once.
+
+        ``headers`` are those of the request, with lower-case names.
+        """
         received_ns = monotonic_ns()
+        trace = self._tracer.begin(traceparent_of(headers))
 
         def reply(outcome: Answer | TierwiseError) -> None:
             code, response = _respond(outcome)
             self._meter.finished(code, monotonic_ns() - received_ns, len(body), len(response.body))
-            respond(response)
+            if trace is None:
+                respond(response)
+            else:
+                respond(_traced(response, trace))
+                self._tracer.finish(trace, self._meter, code, received_ns, outcome)
 
         try:
             if len(body) > self.max_payload_bytes:
@@ -79,16 +94,24 @@ class PredictEndpoint:
         """The error of a body beyond the limit."""
         return PayloadTooLargeError(f"the request has more than {self.max_payload_bytes} bytes (--max-payload-bytes)")
 
-    def refuse(self, error: TierwiseError) -> Response:
+    def refuse(self, error: TierwiseError, headers: Iterable[tuple[bytes, bytes]]) -> Response:
         """The response to a request whose body was not read to its end."""
         code, response = _respond(error)
-        self._meter.finished(code, 0, 0, len(response.body))
-        return response
+        self._meter.refused(code)
+        trace = self._tracer.begin(traceparent_of(headers))
+        if trace is None:
+            return response
+        self._tracer.finish(trace, self._meter, code, monotonic_ns(), error)
+        return _traced(response, trace)
 
 
 def error_body(message: str) -> bytes:
     """The body of every HTTP error."""
     return msgspec.json.encode({"error": message})
+
+
+def _traced(response: Response, trace: TraceContext) -> Response:
+    return response._replace(headers=(*response.headers, (_TRACEPARENT, trace.traceparent.encode())))
 
 
 def _respond(outcome: Answer | TierwiseError) -> tuple[str, Response]:

@@ -16,14 +16,18 @@ from tierwise.serving.delay import Delay
 from tierwise.serving.health import Health
 from tierwise.serving.http import HttpApp
 from tierwise.serving.http_server import HttpServer, listen
-from tierwise.serving.metrics import ServiceMetrics
+from tierwise.serving.influx import InfluxWriter
+from tierwise.serving.metrics import MQTT_CONNECTED, QUEUE_LIMIT, ServiceMetrics
 from tierwise.serving.model import load_model
 from tierwise.serving.mqtt import MqttTransport
 from tierwise.serving.predict import PredictEndpoint
+from tierwise.serving.settings import OFF
 from tierwise.serving.stats import Stats
+from tierwise.serving.tracing import Tracer
 
 if TYPE_CHECKING:
     from tierwise.serving.model import ServedModel
+    from tierwise.serving.otlp import SpanExport
     from tierwise.serving.settings import Endpoint, ServiceSettings
 
 log = logging.getLogger("tierwise.service")
@@ -49,6 +53,14 @@ class Service:
         )
         self.stats = Stats()
         self.metrics = ServiceMetrics(settings.tier, self.stats.add)
+        self.metrics.watch(QUEUE_LIMIT, lambda: limits.queue_size)
+        self.influx = (
+            InfluxWriter(settings.influx, self.metrics, service_id=self.service_id)
+            if settings.influx.url != OFF
+            else None
+        )
+        self._spans = open_span_export(settings, self.service_id)
+        self._tracer = Tracer(settings.tracing.ratio, self._spans)
         self.health = Health(self.plane, service_id=self.service_id, http=settings.http.endpoint is not None)
         self.mqtt: MqttTransport | None = None
         self.http_endpoint: Endpoint | None = None
@@ -64,6 +76,7 @@ class Service:
             predict = PredictEndpoint(
                 self.plane,
                 self.metrics.meter(model.name, model.version, "http"),
+                self._tracer,
                 max_payload_bytes=settings.limits.max_payload_bytes,
             )
             app = HttpApp(predict, metrics=self.metrics, health=self.health)
@@ -76,10 +89,14 @@ class Service:
                 service_id=self.service_id,
                 metrics=self.metrics,
                 health=self.health,
+                tracer=self._tracer,
                 queue_size=settings.limits.queue_size,
                 max_payload_bytes=settings.limits.max_payload_bytes,
             )
+            self.metrics.watch(MQTT_CONNECTED, lambda: bool(self.health.mqtt_connected))
             await self.mqtt.start()
+        if self.influx is not None:
+            await self.influx.__aenter__()
         if settings.log.stats_interval_s:
             self._tasks.append(asyncio.create_task(self._log_stats(settings.log.stats_interval_s)))
         log.info(
@@ -116,21 +133,29 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.influx is not None:
+            await self.influx.__aexit__()
+        if self._spans is not None:
+            await asyncio.to_thread(self._spans.close)
         self._log_figures()
         self.plane.close()
         log.info("stopped")
 
     async def serve_until(self, stop: asyncio.Event) -> None:
-        """Runs until ``stop`` is set. Raises ``BrokerError`` where the broker refuses this client for good."""
+        """Opens the service, runs ``until`` and closes it."""
         async with self:
-            waiting: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
-            if self.mqtt is not None:
-                waiting.append(asyncio.create_task(self.mqtt.connection.wait_failed()))
-            done, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for task in pending:
-                task.cancel()
-            for task in done:
-                task.result()
+            await self.until(stop)
+
+    async def until(self, stop: asyncio.Event) -> None:
+        """Returns when ``stop`` is set. Raises ``BrokerError`` where the broker refuses this client for good."""
+        waiting: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
+        if self.mqtt is not None:
+            waiting.append(asyncio.create_task(self.mqtt.connection.wait_failed()))
+        done, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        for task in done:
+            task.result()
 
     async def _log_stats(self, interval_s: float) -> None:
         due = asyncio.get_running_loop().time()
@@ -142,6 +167,16 @@ class Service:
     def _log_figures(self) -> None:
         self.metrics.count()
         log.info("stats", extra={"model": self.plane.model.name, **self.stats.take()})
+
+
+def open_span_export(settings: ServiceSettings, service_id: str) -> SpanExport | None:
+    """Where spans go, if anywhere. Raises ``DependencyError`` where OpenTelemetry is asked for and not installed."""
+    if settings.tracing.otlp == OFF:
+        return None
+    # OpenTelemetry is optional, and takes longer to import than everything else here.
+    from tierwise.serving.otlp import SpanExport  # noqa: PLC0415
+
+    return SpanExport(settings.tracing.otlp, service_id=service_id, tier=settings.tier)
 
 
 def run_service(settings: ServiceSettings) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 -- the annotations are read at run time
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -38,19 +39,6 @@ class Endpoint(NamedTuple):
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
-
-
-def parse_endpoint(text: str, *, default_port: int) -> Endpoint | None:
-    """``HOST``, ``HOST:PORT`` or ``[IPv6]:PORT``; ``off`` gives ``None``. Raises ``ConfigurationError``."""
-    if text.lower() == OFF:
-        return None
-    host, separator, port_text = text.rpartition(":")
-    if not separator or text.endswith("]"):
-        host, port_text = text, str(default_port)
-    host = host.removeprefix("[").removesuffix("]")
-    if not host or not port_text.isascii() or not port_text.isdigit() or int(port_text) > HIGHEST_PORT:
-        raise ConfigurationError(f"expected HOST:PORT or '{OFF}', got {text!r}")
-    return Endpoint(host, int(port_text))
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,6 +175,73 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 60.0
 
 
+class InfluxSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The figures of the service in InfluxDB."""
+
+    url: Annotated[str, Setting("TIERWISE_INFLUX", "--influx", "InfluxDB as http(s)://HOST:8086, or off.")] = OFF
+    database: Annotated[
+        str, Setting("TIERWISE_INFLUX_DB", "--influx-db", "Database, for POST /write (InfluxDB 1, 2 and 3).")
+    ] = "tierwise"
+    bucket: Annotated[
+        str | None,
+        Setting("TIERWISE_INFLUX_BUCKET", "--influx-bucket", "Bucket, for POST /api/v2/write instead of /write."),
+    ] = None
+    org: Annotated[str | None, Setting("TIERWISE_INFLUX_ORG", "--influx-org", "Organisation of the bucket.")] = None
+    username: Annotated[
+        str | None,
+        Setting("TIERWISE_INFLUX_USERNAME", "--influx-username", "User of InfluxDB 1; the token is then the password."),
+    ] = None
+    token_file: Annotated[
+        Path | None,
+        Setting(
+            "TIERWISE_INFLUX_TOKEN_FILE",
+            "--influx-token-file",
+            "File that holds the token. TIERWISE_INFLUX_TOKEN, in the environment only, holds the token itself.",
+        ),
+    ] = None
+    ca_file: Annotated[
+        Path | None,
+        Setting(
+            "TIERWISE_INFLUX_CA_FILE",
+            "--influx-ca-file",
+            "Certificate authority of InfluxDB; the system's by default.",
+        ),
+    ] = None
+    interval_s: Annotated[
+        float, Setting("TIERWISE_INFLUX_INTERVAL_S", "--influx-interval-s", "Time between two points of a series.", "s")
+    ] = 10.0
+    buffer_points: Annotated[
+        int,
+        Setting(
+            "TIERWISE_INFLUX_BUFFER_POINTS",
+            "--influx-buffer-points",
+            "Points that are kept while InfluxDB is down; then the oldest go.",
+        ),
+    ] = 10_000
+
+
+class TracingSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Which requests are followed one by one, and where their spans go."""
+
+    ratio: Annotated[
+        float,
+        Setting(
+            "TIERWISE_TRACE_RATIO",
+            "--trace-ratio",
+            "Share, 0 to 1, of requests without a traceparent that are followed; in others its sampled flag decides.",
+        ),
+    ] = 0.0
+    otlp: Annotated[
+        str,
+        Setting(
+            "TIERWISE_OTLP",
+            "--otlp",
+            "Receiver of spans as http(s)://HOST:4318/v1/traces, or off. Needs the extra otel; the OTEL_ variables of "
+            "OpenTelemetry set the rest.",
+        ),
+    ] = OFF
+
+
 class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One service."""
 
@@ -205,6 +260,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     limits: LimitSettings = LimitSettings()
     delay: DelaySettings = DelaySettings()
     log: LogSettings = LogSettings()
+    influx: InfluxSettings = InfluxSettings()
+    tracing: TracingSettings = TracingSettings()
 
 
 class Field(NamedTuple):
@@ -260,11 +317,27 @@ def check(settings: ServiceSettings) -> None:
             problems.append(
                 f"{field.setting.option}: a name without {' '.join(_NO_SIGNS[field.path])} is needed, got {value!r}"
             )
+        if field.path in _URLS and not is_url_or_off(value):
+            problems.append(f"{field.setting.option}: expected http(s)://HOST[:PORT][/PATH] or '{OFF}'")
         lowest = _LOWEST.get(field.path, 0)
         if field.type in {int, float} and not lowest <= value < float("inf"):
             problems.append(f"{field.setting.option}: expected a number of at least {lowest}, got {value}")
+    if settings.tracing.ratio > 1:
+        problems.append(f"--trace-ratio: expected at most 1, got {settings.tracing.ratio}")
     if problems:
         raise ConfigurationError("; ".join(problems))
+
+
+def is_url_or_off(text: str) -> bool:
+    """Whether ``text`` is ``off`` or an address without credentials (which everyone can read in a process list)."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
+    is_plain = text.isascii() and text.isprintable() and not set(text) & set(" @?#")
+    return text == OFF or (is_url and is_plain)
 
 
 _CHOICES: dict[tuple[str, ...], tuple[str, ...]] = {
@@ -277,8 +350,11 @@ _NO_SIGNS: dict[tuple[str, ...], str] = {
     ("mqtt", "share_group"): "/+#",
     ("mqtt", "request_topic"): "+#",
 }
-_LOWEST: dict[tuple[str, ...], int] = {
+_URLS = {("influx", "url"), ("tracing", "otlp")}
+_LOWEST: dict[tuple[str, ...], float] = {
     ("model", "threads"): 1,
     ("limits", "queue_size"): 1,
     ("limits", "max_payload_bytes"): 1,
+    ("influx", "interval_s"): 0.1,
+    ("influx", "buffer_points"): 1,
 }

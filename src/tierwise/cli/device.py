@@ -1,0 +1,258 @@
+"""``tierwise device``: compile a model for a microcontroller, run it there, watch it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from tierwise.device.boards import BoardProfile
+    from tierwise.device.manifest import Build
+    from tierwise.device.runtime import FirmwareRuntime, InterpretedRuntime, Measured
+
+FOLDER = click.Path(path_type=Path)
+
+
+@click.group
+def device() -> None:
+    """Compile a model for a microcontroller, run it there, watch it."""
+
+
+@device.command
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--out", type=FOLDER, required=True, help="Folder of the C, the firmware and build.json.")
+@click.option("--board", help="Board whose flash and RAM it must fit; nucleo-l4r5zi where it does. Or a .yaml file.")
+@click.option(
+    "--optimize", type=click.Choice(["O2", "O3", "Os"]), default="O2", show_default=True, help="Compiler optimisation."
+)
+@click.option("--host", is_flag=True, help="A program of this machine; needs no ARM toolchain.")
+@click.option("--portable", is_flag=True, help="Portable kernels only, without DSP instructions.")
+@click.option("--name", help="Name of the model; by default that of the file.")
+@click.option("--model-version", default="1", show_default=True, help="Version of the model.")
+@click.option("--json", "as_json", is_flag=True, help="Print the build report as JSON.")
+def build(
+    model: Path,
+    out: Path,
+    *,
+    board: str | None,
+    optimize: str,
+    name: str | None,
+    model_version: str,
+    host: bool,
+    portable: bool,
+    as_json: bool,
+) -> None:
+    """Turn an int8 .tflite MODEL into C and into Cortex-M firmware.
+
+    The C in OUT/src needs no heap and no library; the firmware answers inference requests over a serial line and gives
+    bit for bit the answers of TensorFlow Lite Micro.
+    """
+    import msgspec  # noqa: PLC0415 -- heavy imports belong to the command
+
+    from tierwise.device.boards import DEFAULT_BOARD, load_board  # noqa: PLC0415
+    from tierwise.device.build import Options, build_for_board  # noqa: PLC0415
+
+    options = Options(optimize=optimize, host=host, fast=False if portable else None, name=name, version=model_version)
+    profile = load_board(board or DEFAULT_BOARD)
+    report = build_for_board(model, out, options, profile, required=board is not None)
+    if as_json:
+        click.echo(msgspec.json.encode(report))
+    else:
+        _print_build(report, out)
+
+
+@device.command
+@click.argument("folder", type=FOLDER)
+@click.option("--input", "source", required=True, help="Samples as .json, .csv or .npy; - reads standard input.")
+@click.option("--board", help="Board whose time and energy are modelled; by default that of the build.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def run(folder: Path, source: str, board: str | None, *, as_json: bool) -> None:
+    """Run samples on the device built in FOLDER: one, or a batch with a row each.
+
+    Instructions are counted by the emulator and repeat exactly. Time and energy are modelled from them for a board.
+    """
+    import msgspec  # noqa: PLC0415 -- heavy imports belong to the command
+
+    from tierwise.cli.samples import read_samples  # noqa: PLC0415
+    from tierwise.device.manifest import read_build  # noqa: PLC0415
+    from tierwise.device.runtime import open_device  # noqa: PLC0415
+    from tierwise.runtimes.inputs import to_inputs  # noqa: PLC0415
+
+    report = read_build(folder)
+    profile = _profile(board or report.board)
+    inputs, _ = to_inputs(read_samples(source), report.signature)
+    with open_device(folder) as running:
+        answers = running.measure(inputs)
+    if as_json:
+        click.echo(msgspec.json.encode(_as_json(report, answers, profile)))
+    else:
+        _print_answers(report, answers, profile)
+
+
+@device.command
+@click.argument("folder", type=FOLDER)
+def monitor(folder: Path) -> None:
+    """Start the device built in FOLDER and talk to it line by line.
+
+    A line of numbers (JSON or separated by commas) is a sample and is answered with its outputs; `info` asks what the
+    device runs; the end of the input ends the device.
+    """
+    from tierwise.device.runtime import FirmwareRuntime, open_device  # noqa: PLC0415 -- heavy imports
+
+    with open_device(folder) as running:
+        build_report = running.emulator.build if isinstance(running, FirmwareRuntime) else None
+        what = f"{build_report.model} on {build_report.target}" if build_report else "the interpreter"
+        click.echo(f"READY {what}; a line of numbers is a sample, `info` asks, the end of the input ends it")
+        for line in sys.stdin:
+            _answer_line(running, line.strip())
+
+
+@device.command
+@click.argument("folder", type=FOLDER)
+@click.option("--mqtt", required=True, metavar="HOST:PORT", help="The broker.")
+@click.option("--device-id", required=True, help="Name of the device in topics and messages.")
+@click.option("--input", "source", help="Samples that the device senses, as .json, .csv or .npy; - for standard input.")
+@click.option(
+    "--role",
+    type=click.Choice(["sensor", "device"]),
+    default="device",
+    show_default=True,
+    help="sensor: asks the edge and takes the answer. device: infers itself and publishes the result.",
+)
+@click.option("--request-topic", help="Where a sensor asks; ml/inference/request by default.")
+@click.option("--serve", "serve_topic", help="Also answer what arrives on this topic, until interrupted.")
+@click.option("--board", help="Board whose time and energy are modelled; by default that of the build.")
+def bridge(
+    folder: Path,
+    *,
+    mqtt: str,
+    device_id: str,
+    source: str | None,
+    role: str,
+    request_topic: str | None,
+    serve_topic: str | None,
+    board: str | None,
+) -> None:
+    """Connect the device built in FOLDER to an MQTT broker, over its serial line."""
+    import asyncio  # noqa: PLC0415 -- heavy imports belong to the command
+
+    from tierwise.cli.samples import read_samples  # noqa: PLC0415
+    from tierwise.core.errors import ConfigurationError  # noqa: PLC0415
+    from tierwise.device.bridge import BridgeSettings, run_bridge  # noqa: PLC0415
+    from tierwise.device.manifest import read_build  # noqa: PLC0415
+    from tierwise.messaging.settings import MqttConnectionSettings  # noqa: PLC0415
+    from tierwise.messaging.topics import REQUEST_TOPIC  # noqa: PLC0415
+    from tierwise.runtimes.inputs import to_inputs  # noqa: PLC0415
+    from tierwise.serving.endpoints import parse_endpoint  # noqa: PLC0415
+
+    report = read_build(folder)
+    endpoint = parse_endpoint(mqtt, name="--mqtt", default_port=1883)
+    if endpoint is None:
+        raise ConfigurationError("--mqtt off: a bridge needs a broker")
+    if source is None and serve_topic is None:
+        raise ConfigurationError("nothing to do: give --input, --serve or both")
+    settings = BridgeSettings(
+        device_id=device_id,
+        request_topic=request_topic or REQUEST_TOPIC,
+        serve_topic=serve_topic,
+        board=_profile(board or report.board),
+    )
+    inputs = to_inputs(read_samples(source), report.signature)[0] if source is not None else {}
+    count = len(next(iter(inputs.values()))) if inputs else 0
+    samples = [{name: values[at : at + 1] for name, values in inputs.items()} for at in range(count)]
+    connection = MqttConnectionSettings(host=endpoint.host, port=endpoint.port, fail_fast=True)
+    try:
+        asyncio.run(run_bridge(folder, connection, settings, samples, as_sensor=role == "sensor", on_line=click.echo))
+    except KeyboardInterrupt:
+        click.echo("tierwise: interrupted; the device has ended", err=True)
+        sys.exit(130)
+
+
+def _answer_line(running: FirmwareRuntime | InterpretedRuntime, line: str) -> None:
+    """One line of the monitor; what is wrong with it is said and the device goes on."""
+    import msgspec  # noqa: PLC0415 -- heavy imports belong to the command
+    import numpy as np  # noqa: PLC0415
+
+    from tierwise.core.errors import TierwiseError  # noqa: PLC0415
+    from tierwise.device.runtime import FirmwareRuntime  # noqa: PLC0415
+    from tierwise.runtimes.inputs import to_inputs  # noqa: PLC0415
+
+    if not line:
+        return
+    if line == "info":
+        info = running.info() if isinstance(running, FirmwareRuntime) else {"runtime": running.name}
+        click.echo(msgspec.json.encode(info))
+        return
+    try:
+        values = msgspec.json.decode(line if line.startswith("[") else f"[{line}]", type=list[Any])
+        inputs, _ = to_inputs(np.array(values, dtype=np.float64), running.signature)
+        for answer in running.measure(inputs):
+            counted = "not measured" if answer.instructions is None else f"{answer.instructions} instructions"
+            click.echo(f"{_values(answer)}\t{counted}")
+    except (ValueError, TypeError, TierwiseError) as error:
+        click.echo(f"error: {error}", err=True)
+
+
+def _profile(board: str | None) -> BoardProfile | None:
+    from tierwise.device.boards import load_board  # noqa: PLC0415 -- heavy imports belong to the command
+
+    return None if board is None else load_board(board)
+
+
+def _as_json(report: Build, answers: list[Measured], profile: BoardProfile | None) -> dict[str, Any]:
+    counts = [answer.instructions for answer in answers]
+    known = [None if profile is None else count for count in counts]
+    stacks = [answer.stack_bytes for answer in answers if answer.stack_bytes is not None]
+    return {
+        "outputs": [[float(v) for values in answer.outputs for v in values.ravel()] for answer in answers],
+        "raw_outputs": [[v.item() for values in answer.raw for v in values.ravel()] for answer in answers],
+        "instructions": counts,
+        "latency_ms": [None if n is None or profile is None else profile.latency_ms(n) for n in known],
+        "energy_mj": [None if n is None or profile is None else profile.energy_mj(n) for n in known],
+        "modelled_board": profile.name if profile is not None else None,
+        "flash_bytes": report.flash_bytes,
+        "ram_bytes": report.ram_bytes,
+        "stack_bytes": max(stacks) if stacks else None,
+        "model_crc32": report.model_crc32,
+        "model": report.model,
+        "model_version": report.model_version,
+        "target": report.target,
+    }
+
+
+def _values(answer: Measured) -> str:
+    return " ".join(f"{value:.6g}" for values in answer.outputs for value in values.ravel())
+
+
+def _print_answers(report: Build, answers: list[Measured], profile: BoardProfile | None) -> None:
+    for answer in answers:
+        click.echo(_values(answer))
+    counts = [answer.instructions for answer in answers if answer.instructions is not None]
+    if not counts:
+        click.echo(f"instructions: not measured (target {report.target})", err=True)
+        return
+    mean = sum(counts) / len(counts)
+    click.echo(f"instructions: {mean:,.0f} an inference, counted on {report.target}", err=True)
+    if profile is not None:
+        click.echo(
+            f"modelled for {profile.name}: {profile.latency_ms(mean):.3g} ms, {profile.energy_mj(mean):.3g} mJ "
+            "an inference (not measured)",
+            err=True,
+        )
+
+
+def _print_build(report: Build, out: Path) -> None:
+    click.echo(f"{report.model} (CRC32 {report.model_crc32}) for {report.target} in {out}")
+    if report.flash_bytes is not None and report.ram_bytes is not None:
+        click.echo(f"  flash {report.flash_bytes:,} bytes, RAM {report.ram_bytes:,} bytes", nl=False)
+        click.echo(f" (arena {report.arena_bytes:,}, stack {report.stack_bytes:,})")
+        board = report.board or "no board: it fits none of the known ones"
+        click.echo(f"  board {board}; SHA-256 of the firmware {report.firmware_sha256[:16]}…")
+    else:
+        click.echo(f"  arena {report.arena_bytes:,} bytes; instructions will not be measured")
+    for step in report.steps:
+        note = f"  (portable: {step.note})" if step.note else ""
+        click.echo(f"  {step.index:>3} {step.operator:<20} {step.kernel:<20} {step.macs:>12,} MAC{note}")

@@ -1,0 +1,192 @@
+"""The Kubernetes trees: each overlay builds and is what API servers of several versions take."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.deploy.kustomize import Object, find, kustomize, pods
+from tests.deploy.manifest_checks import containers, pod_template, problems
+from tests.deploy.schemas import OLDEST, VERSIONS, schema_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KUBERNETES = Path(__file__).parents[2] / "kubernetes"
+OVERLAYS = ("k3s", "dev", "minimal")
+GIVEN = {"dev": [("ConfigMap", "tierwise-model")]}
+FROM_OUTSIDE = [("ConfigMap", "tierwise-model"), ("Secret", "tierwise-mqtt")]
+"""What scripts/deploy.sh makes in the cluster: the model and the password do not belong into a repository."""
+
+
+@pytest.fixture(scope="module")
+def overlay() -> Callable[[str], list[Object]]:
+    built: dict[str, list[Object]] = {}
+
+    def objects(name: str) -> list[Object]:
+        if name not in built:
+            built[name] = kustomize(KUBERNETES / "overlays" / name)
+        return copy.deepcopy(built[name])
+
+    return objects
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_overlay_names_only_what_is_there_and_says_only_what_is_allowed(
+    overlay: Callable[[str], list[Object]], name: str
+) -> None:
+    assert problems(overlay(name), given=GIVEN.get(name, FROM_OUTSIDE)) == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_overlay_is_valid_for(overlay: Callable[[str], list[Object]], name: str, version: str) -> None:
+    assert schema_problems(overlay(name), version) == []
+
+
+@pytest.mark.parametrize("name", ["minimal", "dev"])
+def test_overlay_is_valid_for_the_oldest_version(overlay: Callable[[str], list[Object]], name: str) -> None:
+    assert schema_problems(overlay(name), OLDEST) == []
+
+
+def test_newer_pieces_are_what_the_oldest_version_does_not_know(
+    overlay: Callable[[str], list[Object]],
+) -> None:
+    found = schema_problems(overlay("k3s"), OLDEST)
+    assert sorted(found) == [
+        "autoscaling/v2 HorizontalPodAutoscaler is unknown to 1.20",
+        "policy/v1 PodDisruptionBudget is unknown to 1.20",
+    ]
+
+
+def damage(change: Callable[[list[Object]], object], *, expected: str) -> Any:
+    """One parameter of the test below."""
+    return pytest.param(change, expected, id=expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        damage(lambda o: find(o, "Service", "inference").update(kind="Servise"), expected="Servise is unknown"),
+        damage(lambda o: find(o, "Service", "inference")["spec"].update(typ="ClusterIP"), expected="typ"),
+        damage(lambda o: find(o, "Service", "mosquitto")["spec"].update(type="Balancer"), expected="'Balancer'"),
+        damage(
+            lambda o: find(o, "Deployment", "mosquitto")["spec"]["strategy"].update(type="Recreated"),
+            expected="'Recreated'",
+        ),
+        damage(lambda o: pods(o)["initContainers"][0].update(imagePullPolicy="Sometimes"), expected="'Sometimes'"),
+        damage(lambda o: pods(o)["securityContext"]["seccompProfile"].update(type="Default"), expected="'Default'"),
+        damage(lambda o: pods(o)["containers"][0]["ports"][0].update(containerPort=80800), expected="80800 is no port"),
+        damage(
+            lambda o: pods(o)["containers"][0]["readinessProbe"]["httpGet"].update(port="web"),
+            expected="asks port 'web'",
+        ),
+        damage(
+            lambda o: find(o, "Service", "inference")["spec"]["ports"][0].update(targetPort="web"),
+            expected="port 'web'",
+        ),
+        damage(lambda o: find(o, "Service", "inference")["spec"]["ports"][0].update(port=0), expected="0 is no port"),
+        damage(
+            lambda o: find(o, "Service", "inference")["spec"]["selector"].update(app="other"),
+            expected="no pod has these labels",
+        ),
+        damage(
+            lambda o: pods(o)["containers"][0]["resources"]["limits"].update(memory="64Mi"),
+            expected="more memory than its limit",
+        ),
+        damage(
+            lambda o: pods(o)["containers"][0]["resources"]["limits"].update(memory="1GB"), expected="is no quantity"
+        ),
+        damage(lambda o: pods(o)["containers"][0].update(image="tierwise"), expected="has no version"),
+        damage(lambda o: pods(o)["volumes"].pop(), expected="no such volume"),
+        damage(
+            lambda o: o.remove(find(o, "PersistentVolumeClaim", "influxdb")), expected="PersistentVolumeClaim/influxdb"
+        ),
+        damage(
+            lambda o: find(o, "HorizontalPodAutoscaler", "inference")["spec"]["scaleTargetRef"].update(name="x"),
+            expected="x",
+        ),
+        damage(lambda o: o.append(find(o, "Service", "influxdb")), expected="twice"),
+    ],
+)
+def test_checks_find(
+    overlay: Callable[[str], list[Object]], change: Callable[[list[Object]], object], expected: str
+) -> None:
+    objects = overlay("k3s")
+    change(objects)
+    found = problems(objects, given=FROM_OUTSIDE) + schema_problems(objects, VERSIONS[-1])
+    assert any(expected in problem for problem in found), found
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_every_pod_is_closed(overlay: Callable[[str], list[Object]], name: str) -> None:
+    """What the pod security level "restricted" asks for, and a read-only root besides."""
+    for item in overlay(name):
+        template = pod_template(item)
+        if template is None:
+            continue
+        pod = template["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] > 0
+        assert pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+        assert not any("hostPath" in volume for volume in pod.get("volumes", []))
+        assert not any(pod.get(shared) for shared in ("hostNetwork", "hostPID", "hostIPC"))
+        for container in containers(pod):
+            closed = container["securityContext"]
+            assert closed["allowPrivilegeEscalation"] is False
+            assert closed["readOnlyRootFilesystem"] is True
+            assert closed["capabilities"]["drop"] == ["ALL"]
+            assert container["resources"].keys() >= {"requests", "limits"}
+
+
+def test_grace_period_is_longer_than_the_drain(overlay: Callable[[str], list[Object]]) -> None:
+    objects = overlay("k3s")
+    settings = find(objects, "ConfigMap", "tierwise-settings")
+    assert pods(objects)["terminationGracePeriodSeconds"] > float(settings["data"]["TIERWISE_DRAIN_S"])
+
+
+def test_settings_of_the_manifests_are_settings_of_the_service(overlay: Callable[[str], list[Object]]) -> None:
+    from tierwise.serving.settings import fields  # noqa: PLC0415
+
+    known = {field.setting.env for field in fields()} | {
+        "MQTT_BROKER_HOST",
+        "MQTT_BROKER_PORT",
+        "MODEL_SOURCE",
+        "MODEL_SHA256",
+    }
+    for name in OVERLAYS:
+        for item in overlay(name):
+            if item["kind"] == "ConfigMap" and item["metadata"]["name"].startswith("tierwise-settings"):
+                assert set(item["data"]) <= known
+
+
+def test_replicas_are_left_to_the_autoscaler_where_there_is_one(overlay: Callable[[str], list[Object]]) -> None:
+    assert "replicas" not in find(overlay("k3s"), "Deployment", "inference")["spec"]
+    assert find(overlay("minimal"), "Deployment", "inference")["spec"]["replicas"] == 2
+    assert find(overlay("dev"), "Deployment", "inference")["spec"]["replicas"] == 1
+
+
+@pytest.mark.parametrize("component", ["model-pvc", "model-url"])
+def test_model_comes_another_way_with(tmp_path: Path, component: str) -> None:
+    overlay_folder = KUBERNETES / "overlays" / "minimal"
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [_relative(overlay_folder, tmp_path)],
+        "components": [_relative(KUBERNETES / "components" / component, tmp_path)],
+    }
+    (tmp_path / "kustomization.yaml").write_text(json.dumps(kustomization))
+    objects = kustomize(tmp_path)
+    assert problems(objects, given=[("Secret", "tierwise-mqtt")]) == []
+    assert schema_problems(objects, VERSIONS[-1]) == []
+    volume = next(v for v in pods(objects)["volumes"] if v["name"] == "model-source")
+    assert "configMap" not in volume
+
+
+def _relative(path: Path, start: Path) -> str:
+    return os.path.relpath(path, start.resolve())

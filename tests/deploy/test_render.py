@@ -1,0 +1,235 @@
+"""``tierwise deploy``: what it writes builds, is valid, names the model, and keeps its passwords."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+from ruamel.yaml import YAML
+
+from tests.components import need
+from tests.deploy.kustomize import find, kustomize, pods
+from tests.deploy.manifest_checks import problems
+from tests.deploy.schemas import OLDEST, VERSIONS, schema_problems
+from tierwise.cli.deploy import deploy
+from tierwise.core.errors import ConfigurationError, ModelError, ModelFileError, ModelIntegrityError
+from tierwise.deploy.options import MAX_CONFIGMAP_BYTES, DeployOptions
+from tierwise.deploy.render import render
+from tierwise.models.card import sha256_of
+from tierwise.models.fetch import fetch_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture
+def options(anomaly_detector: Path, tmp_path: Path) -> Callable[..., DeployOptions]:
+    def build(**values: Any) -> DeployOptions:
+        return DeployOptions(**{"model": anomaly_detector, "out": tmp_path / "out", **values})
+
+    return build
+
+
+@pytest.fixture
+def large_model(tmp_path: Path) -> Path:
+    path = tmp_path / "large.onnx"
+    path.write_bytes(bytes(MAX_CONFIGMAP_BYTES + 1))
+    return path
+
+
+Values = dict[str, Any]
+RENDERINGS: list[Values] = [
+    {"target": "k3s"},
+    {"target": "dev"},
+    {"target": "minimal"},
+    {"target": "k3s", "tier": "cloud", "namespace": "cloud-site", "replicas": 3, "max_replicas": 9},
+    {"target": "minimal", "replicas": 4, "image": "registry.local:5000/team/tierwise:1.2"},
+    {"target": "k3s", "delivery": "pvc"},
+    {"target": "k3s", "delivery": "url", "model_url": "https://models.local/detector/model.yaml"},
+    {"target": "dev", "image": "tierwise@sha256:" + "0" * 64, "settings": {"TIERWISE_QUEUE_SIZE": "200"}},
+]
+
+
+@pytest.mark.parametrize("values", RENDERINGS, ids=lambda v: "-".join(str(x).partition(":")[0] for x in v.values()))
+def test_rendering_builds_and_is_valid(options: Callable[..., DeployOptions], values: Values) -> None:
+    rendered = render(options(**values))
+    objects = kustomize(rendered.out)
+    assert problems(objects) == []
+    assert schema_problems(objects, VERSIONS[0]) == schema_problems(objects, VERSIONS[-1]) == []
+    if values["target"] != "k3s":
+        assert schema_problems(objects, OLDEST) == []
+    assert {item["metadata"].get("namespace") for item in objects} <= {None, values.get("namespace", "tierwise")}
+
+
+def test_model_goes_along_and_passes_the_init_container(
+    options: Callable[..., DeployOptions], anomaly_detector: Path, tmp_path: Path
+) -> None:
+    rendered = render(options())
+    objects = kustomize(rendered.out)
+    settings = find(objects, "ConfigMap", "tierwise-settings")["data"]
+    assert settings["MODEL_PATH"] == "/app/models"
+    assert settings["MODEL_SHA256"] == rendered.sha256 == sha256_of(anomaly_detector / "model.yaml")
+    carried = find(objects, "ConfigMap", "tierwise-model")
+    files = {*carried.get("data", {}), *carried.get("binaryData", {})}
+    assert "anomaly-detector.onnx" in files
+    assert "anomaly-detector.pt2" not in files
+    fetched = fetch_model(str(rendered.out / "model"), tmp_path / "pod", sha256=settings["MODEL_SHA256"])
+    assert {path.name for path in fetched} == files
+
+
+def test_bare_artifact_is_served_under_its_name(options: Callable[..., DeployOptions], anomaly_detector: Path) -> None:
+    rendered = render(options(model=anomaly_detector / "anomaly-detector.onnx"))
+    settings = find(kustomize(rendered.out), "ConfigMap", "tierwise-settings")["data"]
+    assert settings["MODEL_PATH"] == "/app/models/anomaly-detector.onnx"
+
+
+def test_cloud_tier_has_its_own_topic_image_and_memory(options: Callable[..., DeployOptions]) -> None:
+    objects = kustomize(render(options(tier="cloud")).out)
+    settings = find(objects, "ConfigMap", "tierwise-settings")["data"]
+    assert settings["TIERWISE_REQUEST_TOPIC"] == "ml/cloud/inference/request"
+    container = pods(objects)["containers"][0]
+    assert container["image"] == "tierwise:cloud"
+    assert container["resources"]["limits"]["memory"] == "1536Mi"
+
+
+def test_replicas_and_settings_arrive(options: Callable[..., DeployOptions]) -> None:
+    scaled = kustomize(render(options(replicas=3, max_replicas=9)).out)
+    assert find(scaled, "HorizontalPodAutoscaler", "inference")["spec"]["minReplicas"] == 3
+    assert find(scaled, "HorizontalPodAutoscaler", "inference")["spec"]["maxReplicas"] == 9
+    fixed = kustomize(render(options(target="minimal", replicas=4, settings={"TIERWISE_QUEUE_SIZE": "7"})).out)
+    assert find(fixed, "Deployment", "inference")["spec"]["replicas"] == 4
+    assert find(fixed, "ConfigMap", "tierwise-settings")["data"]["TIERWISE_QUEUE_SIZE"] == "7"
+
+
+def test_new_model_replaces_the_old_one_and_rolls_the_pods(
+    options: Callable[..., DeployOptions], anomaly_detector: Path
+) -> None:
+    first = kustomize(render(options()).out)
+    second = kustomize(render(options(model=anomaly_detector / "anomaly-detector.onnx")).out)
+    name = [find(objects, "ConfigMap", "tierwise-settings")["metadata"]["name"] for objects in (first, second)]
+    assert name[0] != name[1]
+    assert pods(first)["containers"] != pods(second)["containers"]
+
+
+@pytest.mark.parametrize("target", ["k3s", "compose"])
+def test_passwords_are_random_kept_and_closed_to_others(
+    options: Callable[..., DeployOptions], tmp_path: Path, target: str
+) -> None:
+    name = "docker/mqtt-password" if target == "compose" else "mqtt.env"
+    out = render(options(target=target)).out
+    password = (out / name).read_text()
+    assert out.stat().st_mode & 0o077 == 0
+    assert len(password) > 32
+    render(options(target=target))
+    assert (out / name).read_text() == password
+    other = render(options(target=target, out=tmp_path / "other")).out
+    assert (other / name).read_text() != password
+
+
+def test_compose_file_is_taken_by_compose(options: Callable[..., DeployOptions]) -> None:
+    need(program="docker-compose")
+    out = render(options(target="compose", settings={"TIERWISE_QUEUE_SIZE": "7"})).out
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COMPOSE")}
+    command = ["docker-compose", "-f", str(out / "docker" / "compose.yaml"), "config"]
+    shown = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert shown.returncode == 0, shown.stderr
+    services = YAML(typ="safe", pure=True).load(shown.stdout)["services"]
+    assert set(services) == {"mosquitto", "edge", "cloud", "prometheus", "influxdb", "grafana"}
+    assert f"{out / 'model'}:/app/models:ro" in services["edge"]["volumes"]
+    assert services["edge"]["environment"]["TIERWISE_QUEUE_SIZE"] == "7"
+    assert services["cloud"]["environment"]["TIERWISE_REQUEST_TOPIC"] == "ml/cloud/inference/request"
+    for name, service in services.items():
+        mounted = [volume.partition(":")[0] for volume in service.get("volumes", []) if volume.startswith("/")]
+        assert all(Path(path).exists() for path in mounted), name
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+
+
+def test_compose_leaves_the_cloud_out_for_a_model_that_has_nothing_for_it(
+    options: Callable[..., DeployOptions], anomaly_detector: Path
+) -> None:
+    out = render(options(target="compose", model=anomaly_detector / "anomaly-detector.onnx")).out
+    assert "CLOUD_REPLICAS=0" in (out / "docker" / ".env").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"target": "swarm"}, "--target: expected k3s"),
+        ({"tier": "device"}, "--tier: expected edge"),
+        ({"replicas": 0}, "--replicas: expected 1"),
+        ({"replicas": 5, "max_replicas": 2}, "more than --max-replicas"),
+        ({"target": "minimal", "max_replicas": 2}, "has no autoscaler"),
+        ({"target": "compose", "replicas": 2}, "--replicas is for Kubernetes"),
+        ({"namespace": "Not/One"}, "--namespace"),
+        ({"image": "tierwise"}, "--image: expected NAME:VERSION"),
+        ({"delivery": "url"}, "belong together"),
+        ({"delivery": "url", "model_url": "file:///etc/passwd"}, "--model-url"),
+        ({"settings": {"TIERWISE_NO_SUCH": "1"}}, "TIERWISE_NO_SUCH"),
+        ({"settings": {"MODEL_PATH": "/x"}}, "MODEL_PATH"),
+        ({"target": "compose", "settings": {"MQTT_BROKER_HOST": "x"}}, "MQTT_BROKER_HOST"),
+        ({"settings": {"TIERWISE_MQTT_USERNAME": "a\nb"}}, "line break"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_named(
+    options: Callable[..., DeployOptions], values: Values, message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        render(options(**values))
+
+
+def test_too_large_a_model_needs_another_delivery(options: Callable[..., DeployOptions], large_model: Path) -> None:
+    with pytest.raises(ConfigurationError, match="--delivery pvc"):
+        render(options(model=large_model))
+    assert render(options(model=large_model, delivery="pvc")).model == "large"
+
+
+def test_missing_model_is_named(options: Callable[..., DeployOptions], tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="no model at"):
+        render(options(model=tmp_path / "nowhere"))
+
+
+def test_changed_artifact_is_not_deployed(
+    options: Callable[..., DeployOptions], anomaly_detector: Path, tmp_path: Path
+) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(anomaly_detector, changed)
+    (changed / "anomaly-detector.onnx").write_bytes(b"other")
+    with pytest.raises(ModelIntegrityError):
+        render(options(model=changed))
+
+
+def test_model_without_an_artifact_for_the_tier_is_refused(
+    options: Callable[..., DeployOptions], anomaly_detector: Path, tmp_path: Path
+) -> None:
+    edge_only = tmp_path / "edge-only"
+    fetch_model(str(anomaly_detector), edge_only)
+    card = (edge_only / "model.yaml").read_text()
+    (edge_only / "model.yaml").write_text(card.replace("torch", "litert"))
+    with pytest.raises(ModelError, match="no artifact for torch"):
+        render(options(model=edge_only, tier="cloud"))
+
+
+def test_folder_that_holds_something_else_is_left_alone(options: Callable[..., DeployOptions], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("years of work")
+    with pytest.raises(ConfigurationError, match="something else"):
+        render(options())
+    assert [path.name for path in out.iterdir()] == ["thesis.txt"]
+
+
+def test_command_prints_how_to_apply_it(anomaly_detector: Path, tmp_path: Path) -> None:
+    arguments = [str(anomaly_detector), "--target", "minimal", "--out", str(tmp_path / "out"), "--json"]
+    arguments += ["--model-url", "http://models.local/model.yaml", "--set", "TIERWISE_QUEUE_SIZE=9"]
+    result = CliRunner().invoke(deploy, arguments, catch_exceptions=False)
+    printed = json.loads(result.stdout)
+    assert printed["model"] == "anomaly-detector"
+    assert printed["apply"] == f"kubectl apply --server-side -k {tmp_path / 'out'}"
+    plain = CliRunner().invoke(deploy, [*arguments[:-5], "--set", "nonsense"])
+    assert isinstance(plain.exception, ConfigurationError)

@@ -1,0 +1,12 @@
+"""The reference pages in the repository are those that the code gives now."""
+
+from __future__ import annotations
+
+import pytest
+from docs.generate import FOLDER, NOTICE, PAGES
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_committed_page_is_current(name: str) -> None:
+    committed = (FOLDER / name).read_text(encoding="utf-8")
+    assert committed == NOTICE + PAGES[name](), f"docs/{name} is out of date: run `make docs`"

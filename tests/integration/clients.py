@@ -1,0 +1,90 @@
+"""Foreign clients of a service: paho for MQTT, the standard library for HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FEATURES = [0.5] * 32
+
+
+def get(port: int, path: str, *, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+    """Status and JSON of one request; (0, {}) where nobody answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers if body else {})
+        answer = connection.getresponse()
+        content = answer.read()
+    except (OSError, http.client.HTTPException):
+        return 0, {}
+    finally:
+        connection.close()
+    return answer.status, json.loads(content)
+
+
+class Sensor:
+    """Publishes requests at QoS 1 and collects what comes back, by device."""
+
+    def __init__(self, client: paho.Client) -> None:
+        self._client = client
+        self._lock = threading.Lock()
+        self.answers: Counter[str] = Counter()
+        self.last: dict[str, dict[str, Any]] = {}
+        self.statuses: dict[str, str] = {}
+
+    def ask(self, device_id: str, *, topic: str = "ml/inference/request", request_id: str | None = None) -> None:
+        """One request; its answer is counted under ``request_id`` or the device."""
+        request = {
+            "device_id": device_id,
+            "timestamp_us": 1,
+            "features": FEATURES,
+            "request_id": request_id or device_id,
+        }
+        self._client.publish(topic, json.dumps(request), qos=1)
+
+    def online(self) -> set[str]:
+        """Services that say so."""
+        with self._lock:
+            return {topic for topic, status in self.statuses.items() if status == "online"}
+
+    def on_message(self, message: paho.MQTTMessage) -> None:
+        """Takes results and errors apart from statuses."""
+        with self._lock:
+            if message.topic.startswith("tierwise/"):
+                self.statuses[message.topic] = message.payload.decode()
+                return
+            answer = json.loads(message.payload)
+            name = answer.get("request_id") or answer["device_id"]
+            self.answers[name] += 1
+            self.last[name] = answer
+
+
+@contextlib.contextmanager
+def sensor(port: int) -> Iterator[Sensor]:
+    """A connected client that has subscribed to results, errors and statuses."""
+    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+    client.max_inflight_messages_set(1000)
+    seen = Sensor(client)
+    ready = threading.Event()
+    client.on_message = lambda _client, _data, message: seen.on_message(message)
+    client.on_subscribe = lambda *_: ready.set()
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    client.subscribe([("ml/inference/result/+", 1), ("ml/inference/error/+", 1), ("tierwise/+/status", 1)])
+    try:
+        assert ready.wait(10), "the broker did not confirm the subscription"
+        yield seen
+    finally:
+        client.disconnect()
+        client.loop_stop()

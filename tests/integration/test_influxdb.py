@@ -1,0 +1,163 @@
+"""A real InfluxDB gets the figures of a real service, also those of the time when it was down."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.components import need
+from tests.integration.servers import influxdb, influxql, tierwise_serve
+from tests.monitoring.dashboards import queries
+
+from tierwise.live.processes import free_port
+from tierwise.serving.cpu import CpuFrequency
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    import httpx
+    from tests.integration.servers import RunningService
+
+SAMPLE = {"input": [0.1] * 32}
+INTERVAL = ("--mqtt", "off", "--influx-interval-s", "0.2")
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]], *, timeout_s: float = 60.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not await holds():
+            await asyncio.sleep(0.05)
+
+
+async def create_database(client: httpx.AsyncClient) -> None:
+    await influxql(client, 'CREATE DATABASE "tierwise"')
+
+
+async def last(client: httpx.AsyncClient, field: str, measurement: str) -> Any:
+    series = await influxql(client, f'SELECT last("{field}") FROM "{measurement}"')
+    return series[0]["values"][0][1] if series else None
+
+
+async def ask(service: RunningService, times: int) -> None:
+    for _ in range(times):
+        assert (await service.client.post("/predict", json=SAMPLE)).status_code == 200
+
+
+async def test_the_four_series_arrive_and_the_dashboard_finds_them(anomaly_detector: Path, tmp_path: Path) -> None:
+    need(program="influxd")
+    port = free_port()
+    async with influxdb(tmp_path, port=port) as client:
+        await create_database(client)
+        address = f"http://127.0.0.1:{port}"
+        async with tierwise_serve(
+            anomaly_detector, *INTERVAL, "--influx", address, "--service-id", "edge 1"
+        ) as service:
+            await ask(service, 25)
+            assert (await service.client.post("/predict", json={"input": [1]})).status_code == 400
+
+            async def all_arrived() -> bool:
+                return bool(await last(client, "requests_total", "tierwise_requests") == 26)
+
+            await eventually(all_arrived)
+            assert await last(client, "resident_bytes", "tierwise_memory") == pytest.approx(
+                await service.figure("process_resident_memory_bytes"), rel=0.2
+            )
+            assert await last(client, "request_bytes_total", "tierwise_bandwidth") > 25 * 32
+            assert await last(client, "errors_total", "tierwise_requests") == 1
+            (inference,) = await influxql(
+                client, 'SELECT max("p50_seconds"), max("p99_seconds") FROM "tierwise_inference"'
+            )
+            assert 0 < inference["values"][0][1] <= inference["values"][0][2] < 1
+            tells_clock = bool(CpuFrequency().read())
+            clock = await last(client, "frequency_hertz", "tierwise_cpu")
+            assert clock > 1e8 if tells_clock else clock is None
+            for title, query in queries("tierwise-influxdb.json", "query"):
+                assert await influxql(client, query) or (title == "Clock speed" and not tells_clock), query
+        tags = await influxql(client, 'SHOW TAG VALUES FROM "tierwise_memory" WITH KEY = "service_id"')
+        assert tags[0]["values"] == [["service_id", "edge 1"]]
+        for measurement in await influxql(client, "SHOW FIELD KEYS"):
+            assert {kind for _, kind in measurement["values"]} == {"float"}
+
+
+async def test_an_outage_costs_no_request_and_only_points_beyond_the_buffer(
+    anomaly_detector: Path, tmp_path: Path
+) -> None:
+    need(program="influxd")
+    port = free_port()
+    async with AsyncExitStack() as stack:
+        first = AsyncExitStack()
+        await stack.enter_async_context(first)
+        client = await first.enter_async_context(influxdb(tmp_path, port=port))
+        await create_database(client)
+        options = (*INTERVAL, "--influx", f"http://127.0.0.1:{port}", "--influx-buffer-points", "60")
+        service = await stack.enter_async_context(tierwise_serve(anomaly_detector, *options))
+
+        async def written() -> bool:
+            await ask(service, 1)
+            return await service.figure("tierwise_influx_points_written") > 0
+
+        await eventually(written)
+        await first.aclose()
+
+        async def overflows() -> bool:
+            await ask(service, 1)
+            assert await service.figure("tierwise_influx_points_buffered") <= 60
+            return await service.figure("tierwise_influx_points_dropped") > 0
+
+        await eventually(overflows)
+        before = await service.figure("tierwise_influx_points_written")
+        again = await stack.enter_async_context(influxdb(tmp_path, port=port))
+
+        async def caught_up() -> bool:
+            return (
+                await service.figure("tierwise_influx_points_written") >= before + 60
+                and await service.figure("tierwise_influx_points_buffered") == 0
+            )
+
+        await eventually(caught_up)
+        (back,) = service.lines("InfluxDB is back")
+        (down,) = service.lines("InfluxDB does not take points")
+        assert str(port) in down["url"]
+        times = await influxql(
+            again,
+            f'SELECT "resident_bytes" FROM "tierwise_memory" WHERE time > {int(down["time"] * 1e9)} '
+            f"AND time < {int(back['time'] * 1e9)}",
+        )
+        assert len(times[0]["values"]) >= 5
+        # Totals never go back: what came later carries the later figures.
+        (totals,) = await influxql(again, 'SELECT "requests_total" FROM "tierwise_requests"')
+        values = [value for _, value in totals["values"]]
+        assert values == sorted(values)
+
+
+async def test_credentials_are_used_and_never_logged(anomaly_detector: Path, tmp_path: Path) -> None:
+    need(program="influxd")
+    port = free_port()
+    admin = {"u": "root", "p": "s3cret-of-admin"}
+    async with influxdb(tmp_path, port=port, auth=True) as client:
+        await influxql(client, f"CREATE USER root WITH PASSWORD '{admin['p']}' WITH ALL PRIVILEGES")
+        await influxql(client, 'CREATE DATABASE "tierwise"', **admin)
+        await influxql(client, "CREATE USER writer WITH PASSWORD 's3cret'", **admin)
+        await influxql(client, 'GRANT WRITE ON "tierwise" TO "writer"', **admin)
+        options = (*INTERVAL, "--influx", f"http://127.0.0.1:{port}", "--influx-username", "writer")
+        async with tierwise_serve(anomaly_detector, *options, env={"TIERWISE_INFLUX_TOKEN": "wr0ng"}) as service:
+
+            async def refused() -> bool:
+                return await service.figure("tierwise_influx_write_failures") > 0
+
+            await eventually(refused)
+            assert await service.figure("tierwise_influx_points_dropped") == 0
+        (line,) = service.lines("InfluxDB does not take points")
+        assert "HTTP 401" in line["reason"]
+        assert not any("wr0ng" in line for line in service.log)
+
+        async with tierwise_serve(anomaly_detector, *options, env={"TIERWISE_INFLUX_TOKEN": "s3cret"}) as service:
+
+            async def accepted() -> bool:
+                return await service.figure("tierwise_influx_points_written") > 0
+
+            await eventually(accepted)
+        assert not any("s3cret" in line for line in service.log)
+        assert await influxql(client, 'SELECT last("resident_bytes") FROM "tierwise_memory"', **admin)
