@@ -200,10 +200,10 @@ def parse_assignments(texts: tuple[str, ...], option: str) -> dict[str, str]:
 
 def describe(scenario: Scenario) -> str:
     """What a checked scenario holds."""
-    from tierwise.sim.vector import why_not_vectorised  # noqa: PLC0415 -- heavy imports belong to the command
+    from tierwise.sim.run import reasons_for_events  # noqa: PLC0415 -- heavy imports belong to the command
 
     devices = sum(group.count for group in scenario.devices.values())
-    reasons = why_not_vectorised(scenario)
+    reasons = reasons_for_events(scenario)
     engine = "event engine (" + "; ".join(reasons) + ")" if reasons else "vectorised engine"
     title = f"{scenario.name}: {scenario.description}\n" if scenario.description else ""
     return (

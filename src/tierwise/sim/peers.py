@@ -93,6 +93,8 @@ class Peer:
         if line != b"DONE":
             raise TransportError(f"the node {self.name} answered ADVANCE {until_us} with {_shown(line)}, not DONE")
         line = self._line()
+        if line == b"[]":
+            return []
         try:
             events = _EVENTS.decode(line)
         except msgspec.DecodeError as error:

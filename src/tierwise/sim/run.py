@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from tierwise.scenario.schema import Scenario
+    from tierwise.scenario.schema import Devices, Scenario
     from tierwise.sim.answers import Answers
     from tierwise.sim.collect import Sink
     from tierwise.sim.rows import Rows
@@ -49,10 +49,23 @@ def choose_engine(scenario: Scenario, engine: EngineChoice) -> Literal["event", 
     """The engine that runs the scenario. Raises ``ConfigurationError`` where the wanted one cannot."""
     if engine == "event":
         return engine
-    reasons = why_not_vectorised(scenario)
+    reasons = reasons_for_events(scenario)
     if engine == "vector" and reasons:
         raise ConfigurationError(f"the vectorised engine cannot run {scenario.name}: {'; '.join(reasons)}")
     return "event" if reasons else "vector"
+
+
+def reasons_for_events(scenario: Scenario) -> list[str]:
+    """Why the event engine is needed; nothing where the vectorised one gives the same trace."""
+    reasons = why_not_vectorised(scenario)
+    if not reasons and build_plan(scenario.model_copy(update={"devices": _one_of_each(scenario)})).loops:
+        return ["links: some lead back to where others come from"]
+    return reasons
+
+
+def _one_of_each(scenario: Scenario) -> dict[str, Devices]:
+    """Groups of one: what leads where does not depend on how many devices there are."""
+    return {name: group.model_copy(update={"count": 1}) for name, group in scenario.devices.items()}
 
 
 def simulate(
