@@ -190,6 +190,23 @@ def test_what_needs_events_says_why(tmp_path: Path) -> None:
         simulate(scenario, engine="vector")
 
 
+def test_links_that_lead_round_need_events(tmp_path: Path) -> None:
+    """One group goes over `up` and `wan`, the other over `wan` and then `up`."""
+    changes = {
+        "devices.others": "{traffic: {pattern: periodic, period: 1s}}",
+        "links.up.from": "[sensors, cloud]",
+        "links.wan.from": "[others, gateway]",
+        "placement": "{sensors: cloud, others: edge}",
+    }
+    scenario = load(tmp_path, MINIMAL, changes)
+    assert why_not_vectorised(scenario) == []
+    summary = simulate(scenario)
+    assert summary.engine == "event"
+    assert set(summary.by_tier) == {"edge", "cloud"}
+    with pytest.raises(ConfigurationError, match="some lead back to where others come from"):
+        simulate(scenario, engine="vector")
+
+
 def test_requests_cut_off_by_the_end_are_in_flight(tmp_path: Path) -> None:
     rows, _ = trace_of(load(tmp_path, MINIMAL, {"links.up.latency": "3s"}), "vector")
     assert set(rows[:, R_OUTCOME].tolist()) == {ANSWERED, IN_FLIGHT}
