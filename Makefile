@@ -24,7 +24,7 @@ demo: $(VENV)/.installed  ## One trained model answering at the edge and in the 
 	@$(BIN)/tierwise demo --model $(MODEL) --out $(OUT)
 
 test: $(VENV)/.installed check  ## All checks and tests, also those against real servers
-	@scripts/system-packages.sh mosquitto mosquitto-clients chromium
+	@scripts/system-packages.sh mosquitto mosquitto-clients chromium gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
 	@$(BIN)/python -m pytest
 
 check: $(VENV)/.installed  ## Style, types, layers
@@ -35,7 +35,6 @@ check: $(VENV)/.installed  ## Style, types, layers
 
 platformio: $(VENV)/.installed  ## Prepare platformio/ (pio run, upload, monitor) without its download server
 	@scripts/system-packages.sh gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
-	@$(PIP_INSTALL) platformio==6.2.0 scons==4.11.1
 	@test -n "$(TFLITE)" || test -d models/anomaly-detector || $(BIN)/tierwise model create anomaly-detector
 	@$(BIN)/python platformio/prepare.py $(or $(TFLITE),models/anomaly-detector/anomaly-detector-int8.tflite)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.example import onnx_file, sample, scratch
 from benchmarks.table import Row
-from tierwise.live.processes import child_process, free_port
+from tierwise.live.processes import child_process, free_ports
 
 CONNECTIONS = (16, 64)
 SECONDS = 3
@@ -28,7 +28,7 @@ def measure() -> list[Row]:
 async def _measure() -> list[Row]:
     if shutil.which("wrk") is None:
         raise SystemExit("the HTTP benchmark needs wrk: apt-get install wrk")
-    model, port, peer_port = onnx_file(), free_port(), free_port()
+    model, (port, peer_port) = onnx_file(), free_ports(2)
     ours: list[str | Path] = [
         sys.executable,
         "-m",

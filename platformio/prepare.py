@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -48,7 +49,8 @@ def main() -> int:
         return 1
     scons_package(HERE / ".core")
     print(f"{report.model} is in {HERE.name}/build/src (SCons {version('scons')}).")
-    print(f"Now: cd {HERE.name} && pio run && pio run -t upload && pio device monitor")
+    pio = "pio" if shutil.which("pio") else str(Path(sys.executable).with_name("pio"))
+    print(f"Now: cd {HERE.name} && {pio} run && {pio} run -t upload && {pio} device monitor")
     return 0
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 from typing import NoReturn
 
 import pytest
 
+from tierwise.live.processes import find_program
+
 
 def need(*, program: str | None = None, package: str | None = None) -> None:
     """Skips the calling test or module (fails it where ``CI`` is set) unless the program or package is installed."""
-    if program is not None and shutil.which(program) is None:
+    if program is not None and find_program(program) is None:
         missing(f"{program} is not installed")
     if package is not None and importlib.util.find_spec(package) is None:
         missing(f"the Python package {package} is not installed")

@@ -71,6 +71,7 @@ def test_bad_input_is_2_and_failed_work_is_1(error: TierwiseError, code: int) ->
         (["predict", "--model", "x.onnx", "--input", "samples.xls"], "expected a file with the suffix"),
         (["predict", "--model", "x.onnx", "--input", "nothing.csv"], "No such file"),
         (["model", "inspect", "nothing.onnx"], "no model at nothing.onnx"),
+        (["serve", "--model", "m" * 300, "--mqtt", "off"], "File name too long"),
         (["model", "create", "nothing"], "nothing"),
     ],
 )

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from tests.components import need
 from tierwise.cli.device import device
+from tierwise.device.boards import load_board
 
 need(package="ai_edge_litert")
 need(package="tflite_micro")
@@ -57,9 +58,11 @@ def test_run_gives_the_promised_json(model: Path, folder: Path, tmp_path: Path) 
     expected = [np.frombuffer(oracle.run(sample.tobytes()), np.int8).tolist() for sample in samples]
     assert answer["raw_outputs"] == expected
     assert answer["outputs"][0] == pytest.approx([(q - 9) * 0.1 for q in expected[0]], rel=1e-5)
+    board = load_board("nucleo-l4r5zi")
+    assert answer["modelled_board"] == board.name
     assert len(answer["instructions"]) == len(answer["latency_ms"]) == len(answer["energy_mj"]) == 3
-    assert answer["latency_ms"][0] == pytest.approx(answer["instructions"][0] * 1.098 / 120e3)
-    assert answer["energy_mj"][0] == pytest.approx(answer["latency_ms"][0] * 41.6e-3)
+    assert answer["latency_ms"][0] == pytest.approx(board.latency_ms(answer["instructions"][0]))
+    assert answer["energy_mj"][0] == pytest.approx(answer["latency_ms"][0] * board.active_mw / 1e3)
     assert answer["flash_bytes"] > 40_000
     assert answer["ram_bytes"] > answer["stack_bytes"] > 100
     assert answer["model_crc32"] == json.loads((folder / "build.json").read_text())["model_crc32"]

@@ -87,3 +87,11 @@ def test_packing_pairs_is_reversible() -> None:
     first = ((packed + 128) % 256) - 128
     second = (packed - first) // 256
     assert np.array_equal(np.stack([first, second], 1).reshape(6, 8)[:5, :7], weights)
+
+
+def test_softmax_over_many_equal_classes_is_zero_everywhere(tmp_path: Path) -> None:
+    # The reference stops the program here: its exponent does not fit.
+    builder = ModelBuilder()
+    x, y = builder.tensor([1, 1000], scale=0.1), builder.tensor([1, 1000], scale=1 / 256, zero_point=-128)
+    builder.operator("SOFTMAX", [x], [y], "Softmax", beta=1.0)
+    assert Laboratory(tmp_path).run(builder.finish([x], [y]), [bytes(1000)], fast=True) == [b"\x80" * 1000]

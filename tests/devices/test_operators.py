@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.components import need
+from tierwise.device.build import Options, build
+from tierwise.device.emulator import Emulator
 
 need(package="tflite_micro")
 need(package="ai_edge_litert")
@@ -19,9 +23,6 @@ from tests.devices.cases import CASES  # noqa: E402 - after the check that its p
 from tests.devices.laboratory import Laboratory, Oracle  # noqa: E402
 from tests.devices.tflite_writer import ModelBuilder  # noqa: E402
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 @pytest.fixture(scope="module")
 def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
@@ -29,11 +30,8 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
     return Laboratory(folder)
 
 
-@pytest.mark.parametrize("name", CASES)
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-@given(data=st.data())
-def test_operator_agrees_bit_for_bit(laboratory: Laboratory, name: str, data: st.DataObject) -> None:
-    # Several independent operators in one model: compiling costs more than running.
+def drawn_model(name: str, data: st.DataObject) -> tuple[bytes, Oracle, list[bytes]]:
+    """Several independent operators in one model (compiling costs more than running), its oracle, and samples."""
     builder = ModelBuilder()
     inputs: list[int] = []
     outputs: list[int] = []
@@ -44,7 +42,34 @@ def test_operator_agrees_bit_for_bit(laboratory: Laboratory, name: str, data: st
     model = builder.finish(inputs, outputs)
     oracle = Oracle(model, len(inputs), len(outputs))
     rng = np.random.default_rng(7)
-    samples = [oracle.random_sample(rng) for _ in range(4)]
+    return model, oracle, [oracle.random_sample(rng) for _ in range(4)]
+
+
+@pytest.mark.parametrize("name", CASES)
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(data=st.data())
+def test_operator_agrees_bit_for_bit(laboratory: Laboratory, name: str, data: st.DataObject) -> None:
+    model, oracle, samples = drawn_model(name, data)
     expected = [oracle.run(sample) for sample in samples]
     for fast in (False, True):
         assert laboratory.run(model, samples, fast=fast) == expected, f"fast={fast}"
+
+
+@pytest.mark.parametrize("name", CASES)
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(data=st.data())
+def test_operator_agrees_on_the_cortex_m4(name: str, data: st.DataObject) -> None:
+    # The DSP instructions themselves, where the test above runs their arithmetic in C.
+    need(program="arm-none-eabi-gcc")
+    need(program="qemu-system-arm")
+    model, oracle, samples = drawn_model(name, data)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.tflite"
+        path.write_bytes(model)
+        build(path, Path(folder) / "out", Options(flags=("-Werror",)))
+
+        async def answers() -> list[bytes]:
+            async with Emulator(Path(folder) / "out") as device:
+                return [(await device.infer(sample)).output for sample in samples]
+
+        assert asyncio.run(answers()) == [oracle.run(sample) for sample in samples]

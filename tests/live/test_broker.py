@@ -16,8 +16,6 @@ from tierwise.live.broker import private_broker
 from tierwise.live.processes import free_port
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tierwise.live.broker import PrivateBroker
 
 
@@ -44,7 +42,7 @@ async def test_installed_broker_is_chosen() -> None:
 
 async def test_embedded_broker_is_used_without_mosquitto(monkeypatch: pytest.MonkeyPatch) -> None:
     need(package="amqtt")
-    monkeypatch.setattr(broker_module, "_mosquitto", lambda: None)
+    monkeypatch.setattr(broker_module, "find_program", lambda _: None)
     async with private_broker() as broker:
         assert broker.kind == "amqtt"
     with pytest.raises(DependencyError, match="mosquitto is not installed"):
@@ -53,7 +51,7 @@ async def test_embedded_broker_is_used_without_mosquitto(monkeypatch: pytest.Mon
 
 
 async def test_absence_of_any_broker_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker_module, "_mosquitto", lambda: None)
+    monkeypatch.setattr(broker_module, "find_program", lambda _: None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(DependencyError, match="apt-get install mosquitto"):
         async with private_broker():
@@ -90,13 +88,3 @@ async def test_several_brokers_run_side_by_side(broker: PrivateBroker) -> None:
         await elsewhere.publish_and_wait("a", b"elsewhere")
         await here.publish_and_wait("a", b"here")
         assert await inbox.holds(1) == [b"here"]
-
-
-async def test_program_outside_of_path_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    need(program="mosquitto")
-    found = broker_module._mosquitto()
-    monkeypatch.setenv("PATH", str(tmp_path))
-    if found is not None and found.startswith(("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")):
-        assert broker_module._mosquitto() == found
-    else:
-        assert broker_module._mosquitto() is None

@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.components import need
 from tests.messaging.peers import eventually
 
 from tierwise.core.errors import DependencyError, TransportError
-from tierwise.live.processes import child_process, free_port
+from tierwise.live import processes
+from tierwise.live.processes import child_process, find_program, free_port, free_ports
 
 FOREVER = "import time\nprint('up', flush=True)\nwhile True: time.sleep(60)"
 STUBBORN = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + FOREVER
@@ -163,3 +165,22 @@ def test_free_port_can_be_bound() -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", port))
     assert 0 < port < 65_536
+
+
+def test_several_free_ports_are_different_ones() -> None:
+    ports = free_ports(500)
+    assert len(set(ports)) == 500
+
+
+async def test_a_server_outside_of_an_ordinary_users_path_is_found_and_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = tmp_path / "a-server"
+    server.write_text("#!/bin/sh\necho here\n")
+    server.chmod(0o755)
+    assert find_program("a-server") is None
+    monkeypatch.setattr(processes, "_SYSTEM_FOLDERS", f"/nowhere:{tmp_path}")
+    assert find_program("a-server") == str(server)
+    need(program="a-server")  # would skip
+    async with child_process(["a-server"]) as child:
+        await child.wait_line("here")

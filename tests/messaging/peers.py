@@ -55,12 +55,18 @@ async def connected(
     broker: PrivateBroker | FakeBroker,
     *filters: str,
     on_message: Callable[[mqtt5.PublishPacket, Callable[[], None]], None] | None = None,
+    on_oversize: Callable[[mqtt5.PublishPacket, int, Callable[[], None]], None] | None = None,
     on_state: Callable[[bool], None] | None = None,
     **settings: object,
 ) -> AsyncIterator[MqttConnection]:
     """A connection to ``broker`` that is up and subscribed."""
     options = {"host": broker.host, "port": broker.port, "backoff_base_s": 0.02, "backoff_cap_s": 0.2, **settings}
-    connection = MqttConnection(MqttConnectionSettings(**options), on_message=on_message, on_state=on_state)  # type: ignore[arg-type]  # fields by name
+    connection = MqttConnection(
+        MqttConnectionSettings(**options),  # type: ignore[arg-type]  # fields by name
+        on_message=on_message,
+        on_oversize=on_oversize,
+        on_state=on_state,
+    )
     await connection.subscribe(*filters) if filters else None
     async with connection:
         await connection.wait_connected(DEADLINE_S)

@@ -16,8 +16,10 @@ from tests.components import need
 from tests.messaging.peers import DEADLINE_S, Inbox, connected, eventually
 
 from tierwise.core.errors import BrokerError, ConfigurationError, TransportError
+from tierwise.live.broker import private_broker
 from tierwise.live.processes import Child, child_process, free_port
 from tierwise.messaging.connection import MqttConnection
+from tierwise.messaging.framing import HEAD_BYTES
 from tierwise.messaging.settings import MqttConnectionSettings
 
 if TYPE_CHECKING:
@@ -41,6 +43,36 @@ async def test_message_arrives_as_it_was_sent(broker: PrivateBroker, qos: Litera
     assert packet.topic == "a/ü"
     assert packet.qos.value == qos
     assert not packet.retain
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+async def test_beginning_of_a_message_that_is_too_large_is_told(
+    broker: PrivateBroker, qos: Literal[0, 1], protocol: str
+) -> None:
+    told: list[tuple[PublishPacket, int]] = []
+
+    def on_oversize(packet: PublishPacket, payload_bytes: int, acknowledge: Callable[[], None]) -> None:
+        told.append((packet, payload_bytes))
+        acknowledge()
+
+    inbox, payload = Inbox(), b'{"device_id": "d"' + b" " * 2_000_000
+    async with (
+        connected(
+            broker, "a", on_message=inbox, on_oversize=on_oversize, protocol=protocol, max_packet_size=10_000
+        ) as connection,
+        connected(broker) as sender,
+    ):
+        await sender.publish_and_wait("a", payload, qos=qos)
+        await sender.publish_and_wait("a", b"small", qos=qos)
+        assert await inbox.holds(1) == [b"small"]
+        assert connection.connected
+    ((packet, payload_bytes),) = told
+    assert payload_bytes == len(payload)
+    assert packet.topic == "a"
+    assert packet.qos.value == qos
+    assert payload.startswith(packet.payload)
+    assert 4096 < len(packet.payload) <= HEAD_BYTES
 
 
 async def test_properties_travel(broker: PrivateBroker) -> None:
@@ -240,6 +272,39 @@ async def test_refused_credentials_end_the_connection_with_the_reason(tmp_path: 
                 connection.publish("too/late", b"", qos=1)
         async with MqttConnection(MqttConnectionSettings(**shared, password="right")) as connection:  # type: ignore[arg-type]  # fields by name
             await connection.wait_connected(DEADLINE_S)
+
+
+@pytest.mark.parametrize(
+    ("credentials", "protocol", "said"),
+    [
+        ({"password": "secret"}, "3.1.1", "takes no password without a user name"),
+        ({"username": "ann", "password": "x" * 70_000}, "3.1.1", "65535"),
+        ({"username": "ann", "password": "x" * 70_000}, "5", "65535"),
+    ],
+)
+async def test_credentials_that_cannot_be_sent_are_one_clear_error(
+    credentials: dict[str, str], protocol: str, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = MqttConnectionSettings(host="127.0.0.1", port=free_port(), protocol=protocol, **credentials)  # type: ignore[arg-type]  # fields by name
+    async with MqttConnection(settings) as connection:
+        with pytest.raises(BrokerError, match=said):
+            await connection.wait_connected(DEADLINE_S)
+    assert len(caplog.records) == 1, "no retry"
+    assert caplog.records[0].exc_info is None
+
+
+async def test_password_without_a_user_name_ends_the_connection_to_an_old_broker() -> None:
+    need(package="amqtt")
+    async with (
+        private_broker("amqtt") as broker,
+        MqttConnection(MqttConnectionSettings(host=broker.host, port=broker.port, password="p")) as connection,
+    ):
+        with pytest.raises(BrokerError, match=r"MQTT 3\.1\.1: .*without a user name"):
+            await connection.wait_failed()
+
+
+def test_password_is_not_shown() -> None:
+    assert "secret" not in repr(MqttConnectionSettings(username="ann", password="secret"))
 
 
 async def test_tls_is_verified(tmp_path: Path) -> None:

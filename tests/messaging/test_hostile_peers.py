@@ -92,16 +92,19 @@ async def test_packet_too_large_is_skipped(piece: int, qos: mqtt5.QoS, caplog: p
                 await asyncio.sleep(0)
 
     inbox = Inbox()
-    async with FakeBroker(script) as broker, connected(broker, on_message=inbox, max_packet_size=1000) as connection:
+    async with (
+        FakeBroker(script) as broker,
+        connected(broker, on_message=inbox, max_packet_size=1000, announced_packet_size=5000) as connection,
+    ):
         assert await inbox.holds(1) == [b"small"]
         expected = [9, 10] if qos is AT_LEAST_ONCE else [10]
         await eventually(lambda: len(broker.sessions[0].packets) >= 1 + len(expected))
         assert [p.packet_id for p in broker.sessions[0].packets[1:]] == expected  # type: ignore[union-attr]  # PUBACKs
         assert connection.connected
-    assert f"skipped a packet of {len(large)} bytes" in caplog.text
+    assert "skipped a message to topic with a payload of 3000 bytes" in caplog.text
     greeting = broker.sessions[0].packets[0]
     assert isinstance(greeting, mqtt5.ConnectPacket)
-    assert greeting.max_packet_size == 1000
+    assert greeting.max_packet_size == 5000
 
 
 async def test_dismissal_is_logged_and_answered_with_a_new_connection(caplog: pytest.LogCaptureFixture) -> None:

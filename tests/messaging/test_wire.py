@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import mqtt5
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mqtt5 import PublishPacket, QoS
 
-from tierwise.messaging import mqtt311
+from tierwise.messaging import mqtt311, wire
 from tierwise.messaging.wire import MQTT5, MQTT311, Codec, Wire
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mqtt5 import Packet
 
 MAX_PACKET_SIZE = 2000
+HEAD_BYTES = 500
 
 
 class Transport(asyncio.Transport):
@@ -54,12 +56,14 @@ class Received:
 
     def __init__(self, codec: Codec) -> None:
         self.messages: list[PublishPacket] = []
+        self.oversize: list[tuple[PublishPacket, int]] = []
         self.others: list[Packet] = []
         self.answer: Callable[[PublishPacket], None] = lambda _: None
         self.wire = Wire(
             codec,
             MAX_PACKET_SIZE,
             on_message=self._on_message,
+            on_oversize=self._on_oversize,
             on_packet=lambda _, packet: self.others.append(packet),
             on_writable=lambda: None,
         )
@@ -68,6 +72,10 @@ class Received:
         self.wire.data_received(codec.write(mqtt5.ConnAckPacket()))
         self.wire.begin()
 
+    def _on_oversize(self, packet: PublishPacket, payload_bytes: int, acknowledge: Callable[[], None]) -> None:
+        self.oversize.append((packet, payload_bytes))
+        acknowledge()
+
     def _on_message(self, packet: PublishPacket, acknowledge: Callable[[], None]) -> None:
         self.messages.append(packet)
         self.answer(packet)
@@ -75,6 +83,13 @@ class Received:
 
 
 CODECS = pytest.mark.parametrize("codec", [MQTT5, MQTT311], ids=["5", "3.1.1"])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _short_heads() -> Iterator[None]:
+    """So that packets of a few kilobytes have more than a beginning."""
+    with mock.patch.object(wire, "HEAD_BYTES", HEAD_BYTES):
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -95,10 +110,12 @@ def _quiet_codec() -> Iterator[None]:
     cuts=st.lists(st.integers(0, 10_000), max_size=12),
 )
 @settings(max_examples=80, deadline=None)
-def test_packets_come_out_whole_however_they_were_cut(codec: Codec, sizes: list[int], cuts: list[int]) -> None:
+def test_packets_come_out_whole_or_as_their_beginning_however_they_were_cut(
+    codec: Codec, sizes: list[int], cuts: list[int]
+) -> None:
     async def run() -> None:
         packets = [
-            PublishPacket("t", bytes(size), qos=QoS.AT_LEAST_ONCE, packet_id=index)
+            PublishPacket("t", (b"%d" % index) * size, qos=QoS.AT_LEAST_ONCE, packet_id=index)
             for index, size in enumerate(sizes, 1)
         ]
         encoded = [codec.write(packet) for packet in packets]
@@ -108,8 +125,15 @@ def test_packets_come_out_whole_however_they_were_cut(codec: Codec, sizes: list[
         for start, end in itertools.pairwise(edges):
             if start < end:
                 received.wire.data_received(data[start:end])
+                kept = sum(map(len, received.wire._parts)) + len(received.wire._oversize_head)
+                assert kept <= MAX_PACKET_SIZE + end - start, "only beginnings are kept"
         fitting = [p for p, e in zip(packets, encoded, strict=True) if len(e) <= MAX_PACKET_SIZE]
+        larger = [p for p, e in zip(packets, encoded, strict=True) if len(e) > MAX_PACKET_SIZE]
         assert received.messages == fitting
+        assert [(p.packet_id, size) for p, size in received.oversize] == [(p.packet_id, len(p.payload)) for p in larger]
+        for (head, _), packet in zip(received.oversize, larger, strict=True):
+            assert packet.payload.startswith(head.payload)
+            assert HEAD_BYTES - 20 < len(head.payload) < HEAD_BYTES
         acknowledged = b"".join(received.transport.written)
         assert acknowledged == b"".join(codec.write(mqtt5.PubAckPacket(n)) for n in range(1, len(sizes) + 1))
 
@@ -136,18 +160,19 @@ def test_any_bytes_are_survived(codec: Codec, pieces: list[bytes]) -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_any_first_bytes_are_survived(data: bytes) -> None:
     async def run() -> None:
-        wire = Wire(
+        fresh = Wire(
             MQTT5,
             MAX_PACKET_SIZE,
             on_message=lambda *_: None,
+            on_oversize=lambda *_: None,
             on_packet=lambda *_: None,
             on_writable=lambda: None,
         )
-        wire.connection_made(Transport())
-        wire.data_received(data)
-        wire.connection_lost(None)
-        assert wire.connack.done()
-        assert wire.closed.done()
+        fresh.connection_made(Transport())
+        fresh.data_received(data)
+        fresh.connection_lost(None)
+        assert fresh.connack.done()
+        assert fresh.closed.done()
 
     asyncio.run(run())
 

@@ -182,12 +182,53 @@ async def test_draining_finishes_what_is_under_way_and_refuses_the_rest() -> Non
     assert (await answering).prediction == 10.0
 
 
-async def test_draining_gives_up_after_its_time_and_says_how_many_were_left() -> None:
-    data_plane = plane(latency_ms=60_000)
-    answering = asyncio.create_task(ask(data_plane, request()))
+async def test_draining_gives_up_after_its_time_and_everyone_is_told() -> None:
+    may_finish = threading.Event()
+
+    def hang(features: NDArray[Any]) -> NDArray[Any]:
+        assert may_finish.wait(60)
+        return row_sums(features)
+
+    data_plane = plane(served(hang), inline=False)
+    answering = [asyncio.create_task(ask(data_plane, request())) for _ in range(3)]
     await asyncio.sleep(0)
-    assert await data_plane.drain(0.01) == 1
-    answering.cancel()
+    assert await data_plane.drain(0.01) == 3
+    before_ns = monotonic_ns()
+    data_plane.close()
+    assert monotonic_ns() - before_ns < 1_000_000_000, "a model that hangs does not hold up the end"
+    for outcome in await asyncio.gather(*answering, return_exceptions=True):
+        assert isinstance(outcome, OverloadedError)
+    runtime = data_plane.model.runtime
+    assert isinstance(runtime, FunctionRuntime)
+    assert not runtime.closed, "the thread still runs it"
+    may_finish.set()
+    await until(lambda: runtime.closed)
+
+
+async def test_a_large_batch_does_not_hold_up_the_loop_and_calls_never_overlap() -> None:
+    may_finish = threading.Event()
+    running: list[int] = []
+
+    def watch(features: NDArray[Any]) -> NDArray[Any]:
+        running.append(len(features))
+        assert len(running) == 1, "a model executes one call at a time"
+        if len(features) > 1:
+            assert may_finish.wait(20)
+        running.pop()
+        return row_sums(features)
+
+    data_plane = plane(served(watch))
+    large = Request(np.ones((5000, 4)), monotonic_ns())
+    answering = asyncio.create_task(ask(data_plane, large))
+    await until(lambda: running == [5000])
+    small = asyncio.create_task(ask(data_plane, request()))
+    await asyncio.sleep(0)
+    assert not small.done()
+    may_finish.set()
+    assert (await answering).batch_size == 5000
+    assert (await small).prediction == 10.0
+    assert isinstance(outcome_of(data_plane, request()), Answer), "and then at once again"
+    data_plane.close()
 
 
 async def test_a_client_that_went_away_disturbs_nobody() -> None:

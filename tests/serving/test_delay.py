@@ -17,7 +17,12 @@ def test_jitter_spreads_evenly_around_the_latency() -> None:
     assert min(drawn) >= 40_000_000
     assert max(drawn) <= 60_000_000
     assert abs(sum(drawn) / len(drawn) - 50_000_000) < 300_000
-    assert len(set(drawn)) > 9_000
+    assert len(set(drawn)) == 21
+
+
+def test_a_delay_is_what_a_timer_can_keep() -> None:
+    assert Delay(DelaySettings(latency_ms=0.4)).draw_ns() == 0
+    assert Delay(DelaySettings(latency_ms=1.6)).draw_ns() == 2_000_000
 
 
 def test_no_delay_is_negative() -> None:

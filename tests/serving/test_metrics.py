@@ -123,3 +123,24 @@ def test_the_periodic_line_tells_latency_and_throughput_and_begins_anew() -> Non
     assert line["inference_ms"] == {"p50": 1.0, "p95": 1.0, "p99": 1.0}
     assert line["requests_per_s"] > 0
     assert stats.take()["requests"] == 0
+
+
+def test_percentiles_are_of_requests_however_often_someone_looks() -> None:
+    stats = Stats()
+    metrics = ServiceMetrics("edge", stats.add)
+    meter = metrics.meter("m", "1", "mqtt")
+    for milliseconds in [1000] * 36 + [1] * 64:
+        meter.finished("ok", milliseconds * 1_000_000, 1, 1)
+        metrics.count()
+    line = stats.take()
+    assert line["requests"] == 100
+    assert line["request_ms"]["p99"] == 1000.0
+
+
+def test_a_refused_request_is_counted_and_falsifies_no_duration() -> None:
+    metrics = ServiceMetrics("edge", lambda _: None)
+    metrics.meter("m", "1", "http").refused("too_large")
+    told = figures(metrics)
+    labels = {**LABELS, "transport": "http"}
+    assert told["tierwise_requests_total", frozenset({**labels, "code": "too_large"}.items())] == 1
+    assert told["tierwise_request_duration_seconds_count", frozenset(labels.items())] == 0

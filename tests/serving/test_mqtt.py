@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import mqtt5
 import msgspec
@@ -17,6 +20,7 @@ from tests.messaging.peers import FakeBroker, Session, accept
 from tests.serving.fakes import served
 from tests.waiting import until
 from tierwise.core.errors import BrokerError, ConfigurationError
+from tierwise.messaging.settings import MqttConnectionSettings
 from tierwise.serving.mqtt import connection_settings
 from tierwise.serving.service import Service
 from tierwise.serving.settings import (
@@ -129,6 +133,37 @@ async def test_each_fault_gets_its_error_and_the_service_lives(
         assert (await device.ask(GOOD))[1]["prediction"] == 10.0
 
 
+@pytest.mark.parametrize("payload_bytes", [1_100_000, 2_000_000, 16_000_000])
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+async def test_requests_far_too_large_are_told_and_counted(
+    broker: PrivateBroker, protocol: str, payload_bytes: int
+) -> None:
+    payload = b'{"device_id": "s1", "timestamp_us": 5, "features": ['.ljust(payload_bytes, b"1")
+    settings = MqttConnectionSettings(host=broker.host, port=broker.port, protocol=protocol)  # type: ignore[arg-type]  # 5 or 3.1.1
+    with mock.patch("tierwise.serving.mqtt.MqttConnectionSettings", functools.partial(replace, settings)):
+        async with serving(broker) as service, device_on(broker) as device:
+            assert service.mqtt is not None
+            assert service.mqtt.connection.protocol == protocol
+            topic, message = await device.ask(payload)
+            assert topic == "ml/inference/error/s1"
+            assert (message["device_id"], message["timestamp_us"]) == ("s1", 5)
+            assert message["error"]["code"] == "too_large"
+            assert f"{payload_bytes} bytes, the limit is 1000000" in message["error"]["message"]
+            assert (await device.ask(GOOD))[1]["prediction"] == 10.0
+            service.metrics.count()
+            labels = 'code="too_large",model="sum",tier="edge",transport="mqtt",version="1"'
+            assert f"tierwise_requests_total{{{labels}}} 1.0" in service.metrics.text().decode()
+
+
+async def test_properties_far_too_large_are_told(broker: PrivateBroker) -> None:
+    properties = [("k", "v" * 60_000)] * 20
+    async with serving(broker), device_on(broker) as device:
+        topic, message = await device.ask(GOOD, user_properties=properties)
+    assert topic == "ml/inference/error/unknown"
+    assert message["error"]["code"] == "too_large"
+    assert "topic and properties" in message["error"]["message"]
+
+
 async def test_an_error_carries_the_request_id(broker: PrivateBroker) -> None:
     async with serving(broker), device_on(broker) as device:
         _, message = await device.ask({**GOOD, "features": [1], "request_id": "r1"})
@@ -197,20 +232,19 @@ async def test_the_will_says_offline_and_the_reconnect_online(broker: PrivateBro
         await until(lambda: device.of_topic("tierwise/edge-1/status") == [b"online", b"offline", b"online"])
 
 
-async def test_a_request_is_acknowledged_only_after_its_answer() -> None:
+async def test_a_request_is_acknowledged_only_after_the_broker_has_its_answer() -> None:
     order: list[str] = []
 
     async def script(session: Session) -> None:
-        await accept(session)
-        subscribe = await session.receive_until(mqtt5.SubscribePacket)
-        assert isinstance(subscribe, mqtt5.SubscribePacket)
-        session.send(mqtt5.SubAckPacket(subscribe.packet_id, [mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE]))
+        await granted(session)
         payload = msgspec.json.encode(GOOD)
         session.send(mqtt5.PublishPacket(REQUEST_TOPIC, payload, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=7))
         while "acknowledged" not in order:
             packet = await session.receive()
-            if isinstance(packet, mqtt5.PublishPacket) and packet.topic == "ml/inference/result/s1":
-                order.append("answered")
+            if isinstance(packet, mqtt5.PublishPacket) and packet.packet_id is not None:
+                if packet.topic == "ml/inference/result/s1":
+                    order.append("answered")
+                session.send(mqtt5.PubAckPacket(packet.packet_id))
             elif isinstance(packet, mqtt5.PubAckPacket):
                 assert packet.packet_id == 7
                 order.append("acknowledged")
@@ -218,6 +252,75 @@ async def test_a_request_is_acknowledged_only_after_its_answer() -> None:
     async with FakeBroker(script) as broker, serving(broker, latency_ms=20):
         await until(lambda: len(order) == 2)
     assert order == ["answered", "acknowledged"]
+
+
+async def granted(session: Session, **connack: Any) -> None:
+    """Accepts the service and its subscription."""
+    await accept(session, **connack)
+    subscribe = await session.receive_until(mqtt5.SubscribePacket)
+    assert isinstance(subscribe, mqtt5.SubscribePacket)
+    session.send(mqtt5.SubAckPacket(subscribe.packet_id, [mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE]))
+
+
+async def test_with_a_full_window_no_request_is_acknowledged_before_its_answer() -> None:
+    """The broker takes one answer at a time, and five requests are there at once."""
+    answered: list[str] = []
+    acknowledged: list[int] = []
+
+    async def script(session: Session) -> None:
+        await granted(session, receive_max=1)
+        for number in range(1, 6):
+            payload = msgspec.json.encode({**GOOD, "request_id": str(number)})
+            at_least_once = mqtt5.QoS.AT_LEAST_ONCE
+            session.send(mqtt5.PublishPacket(REQUEST_TOPIC, payload, qos=at_least_once, packet_id=number))
+        while len(acknowledged) < 5:
+            packet = await session.receive()
+            if isinstance(packet, mqtt5.PubAckPacket):
+                acknowledged.append(packet.packet_id)
+                assert str(packet.packet_id) in answered, "acknowledged before its answer was sent"
+            elif isinstance(packet, mqtt5.PublishPacket) and packet.packet_id is not None:
+                if packet.topic == "ml/inference/result/s1":
+                    answered.append(msgspec.json.decode(packet.payload)["request_id"])
+                session.send(mqtt5.PubAckPacket(packet.packet_id))
+
+    async with FakeBroker(script) as broker, serving(broker):
+        await until(lambda: len(acknowledged) == 5)
+    assert answered == ["1", "2", "3", "4", "5"]
+
+
+async def test_an_answer_that_the_broker_does_not_take_becomes_a_short_error() -> None:
+    seen: list[dict[str, Any]] = []
+
+    async def script(session: Session) -> None:
+        await granted(session, max_packet_size=300)
+        batch = msgspec.json.encode({**GOOD, "features": [[1, 2, 3, 4]] * 100})
+        session.send(mqtt5.PublishPacket(REQUEST_TOPIC, batch))
+        while not seen:
+            packet = await session.receive()
+            if isinstance(packet, mqtt5.PublishPacket) and packet.topic == "ml/inference/error/s1":
+                seen.append(msgspec.json.decode(packet.payload))
+
+    async with FakeBroker(script) as broker, serving(broker):
+        await until(lambda: bool(seen))
+    assert seen[0]["error"]["code"] == "too_large"
+
+
+@pytest.mark.parametrize("topic", ["$CONTROL/dynamic-security/v1", "tierwise/edge-1/status"])
+async def test_no_client_has_the_service_write_where_it_should_not(topic: str) -> None:
+    seen: list[str] = []
+
+    async def script(session: Session) -> None:
+        await granted(session)
+        for response_topic in (topic, "mine"):
+            session.send(mqtt5.PublishPacket(REQUEST_TOPIC, msgspec.json.encode(GOOD), response_topic=response_topic))
+        while "mine" not in seen:
+            packet = await session.receive()
+            if isinstance(packet, mqtt5.PublishPacket) and packet.payload != b"online":
+                seen.append(packet.topic)
+
+    async with FakeBroker(script) as broker, serving(broker):
+        await until(lambda: "mine" in seen)
+    assert seen == ["ml/inference/result/s1", "ml/inference/result/s1", "mine"]
 
 
 async def test_what_was_under_way_when_the_connection_broke_is_answered(broker: PrivateBroker) -> None:
@@ -298,7 +401,14 @@ async def test_health_follows_the_broker(broker: PrivateBroker) -> None:
 
 def test_unreadable_secrets_are_one_clear_error(tmp_path: Path) -> None:
     settings = MqttSettings(password_file=tmp_path / "none")
-    with pytest.raises(ConfigurationError, match=r"cannot read .*none"):
+    with pytest.raises(ConfigurationError, match=r"cannot read .*none \(--mqtt-password-file\)"):
+        connection_settings(settings, Endpoint("x", 1), service_id="s", receive_max=1, max_payload_bytes=1)
+
+
+def test_a_missing_authority_is_named_beside_a_good_password(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s3cret")
+    settings = MqttSettings(password_file=tmp_path / "secret", ca_file=tmp_path / "ca.pem")
+    with pytest.raises(ConfigurationError, match=r"cannot read .*ca\.pem \(--mqtt-ca-file\)"):
         connection_settings(settings, Endpoint("x", 1), service_id="s", receive_max=1, max_payload_bytes=1)
 
 

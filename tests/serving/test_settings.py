@@ -8,36 +8,9 @@ from typing import Any
 import pytest
 
 from tierwise.core.errors import ConfigurationError
-from tierwise.serving.settings import Endpoint, build, fields, parse_endpoint
+from tierwise.serving.settings import build, fields
 
 MODEL: dict[tuple[str, ...], Any] = {("model", "path"): Path("model.onnx")}
-
-
-@pytest.mark.parametrize(
-    ("text", "endpoint"),
-    [
-        ("broker:1884", Endpoint("broker", 1884)),
-        ("broker", Endpoint("broker", 1883)),
-        ("10.0.0.7:0", Endpoint("10.0.0.7", 0)),
-        ("[::1]:1884", Endpoint("::1", 1884)),
-        ("[::1]", Endpoint("::1", 1883)),
-        ("off", None),
-        ("OFF", None),
-    ],
-)
-def test_endpoints(text: str, endpoint: Endpoint | None) -> None:
-    assert parse_endpoint(text, default_port=1883) == endpoint
-
-
-@pytest.mark.parametrize("text", ["", ":1883", "host:port", "host:70000", "host:-1", "host:", "host:²"])
-def test_what_is_no_endpoint_is_told(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="expected HOST:PORT or 'off'"):
-        parse_endpoint(text, default_port=1883)
-
-
-def test_an_endpoint_reads_as_it_is_written() -> None:
-    assert str(Endpoint("::1", 80)) == "[::1]:80"
-    assert str(Endpoint("edge", 80)) == "edge:80"
 
 
 def test_what_is_not_given_keeps_its_default() -> None:

@@ -106,10 +106,11 @@ def _connection(text: str | None) -> MqttConnectionSettings | None:
     """The user's broker, with the credentials of the environment, as the services read them."""
     if text is None:
         return None
+    from tierwise.serving.endpoints import parse_endpoint  # noqa: PLC0415
     from tierwise.serving.mqtt import connection_settings  # noqa: PLC0415
-    from tierwise.serving.settings import MqttSettings, parse_endpoint  # noqa: PLC0415
+    from tierwise.serving.settings import MqttSettings  # noqa: PLC0415
 
-    endpoint = parse_endpoint(text, default_port=1883)
+    endpoint = parse_endpoint(text, name="--mqtt", default_port=1883)
     if endpoint is None:
         raise ConfigurationError("--mqtt off: the demo speaks MQTT; leave the option out for a private broker")
     password_file, ca_file = os.environ.get("TIERWISE_MQTT_PASSWORD_FILE"), os.environ.get("TIERWISE_MQTT_CA_FILE")

@@ -146,10 +146,10 @@ def bridge(
     from tierwise.messaging.settings import MqttConnectionSettings  # noqa: PLC0415
     from tierwise.messaging.topics import REQUEST_TOPIC  # noqa: PLC0415
     from tierwise.runtimes.inputs import to_inputs  # noqa: PLC0415
-    from tierwise.serving.settings import parse_endpoint  # noqa: PLC0415
+    from tierwise.serving.endpoints import parse_endpoint  # noqa: PLC0415
 
     report = read_build(folder)
-    endpoint = parse_endpoint(mqtt, default_port=1883)
+    endpoint = parse_endpoint(mqtt, name="--mqtt", default_port=1883)
     if endpoint is None:
         raise ConfigurationError("--mqtt off: a bridge needs a broker")
     if source is None and serve_topic is None:

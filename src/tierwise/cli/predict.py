@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from tierwise.core.messages import Answer, Prediction
 
 
 @click.command
@@ -29,32 +32,58 @@ def predict(path: Path, source: str, runtime: str | None, *, trust_pickle: bool,
 
     from tierwise.cli.samples import read_samples  # noqa: PLC0415
     from tierwise.core.clocks import monotonic_ns  # noqa: PLC0415
+    from tierwise.core.messages import Answer  # noqa: PLC0415
+    from tierwise.messaging.payloads import ensure_finite  # noqa: PLC0415
     from tierwise.serving.model import load_model  # noqa: PLC0415
     from tierwise.serving.settings import ModelSettings  # noqa: PLC0415
 
     features = read_samples(source)
+    received_ns = monotonic_ns()
     model = load_model(ModelSettings(path=path, runtime=runtime, trust_pickle=trust_pickle), tier="edge")
     inputs, is_batch = model.adapt(features)
     started_ns = monotonic_ns()
     outputs = model.run(inputs)
-    inference_time_ms = (monotonic_ns() - started_ns) / 1e6
+    finished_ns = monotonic_ns()
     prediction, named = model.predictions(outputs, is_batch=is_batch)
     label = model.label_of(prediction)
     model.close()
+    answer = Answer(
+        prediction, model.name, model.version, "edge", received_ns, started_ns, finished_ns, label=label, outputs=named
+    )
+    result: dict[str, Any] = {
+        "prediction": prediction,
+        "inference_time_ms": answer.inference_ns / 1e6,
+        "model": model.name,
+        "model_version": model.version,
+        "runtime": model.runtime.name,
+    }
+    result |= {"label": label} if label is not None else {}
+    result |= {"outputs": named} if named is not None else {}
+    encoded = ensure_finite(msgspec.json.encode(result), answer)  # what a service would not answer is no answer here
     if as_json:
-        result: dict[str, Any] = {
-            "prediction": prediction,
-            "inference_time_ms": inference_time_ms,
-            "model": model.name,
-            "model_version": model.version,
-            "runtime": model.runtime.name,
-        }
-        result |= {"label": label} if label is not None else {}
-        result |= {"outputs": named} if named is not None else {}
-        click.echo(msgspec.json.encode(result))
+        click.echo(encoded)
         return
-    rows = prediction if is_batch and isinstance(prediction, list) else [prediction]
-    labels = label if isinstance(label, list) else [label] * len(rows)
-    for row, name in zip(rows, labels, strict=True):
-        values = " ".join(f"{value:.6g}" for value in row) if isinstance(row, list) else f"{row:.6g}"
-        click.echo(values if name is None else f"{values}\t{name}")
+    for line in _lines(answer, is_batch=is_batch):
+        click.echo(line)
+
+
+def _lines(answer: Answer, *, is_batch: bool) -> list[str]:
+    """One line a sample, tabs between: its values, or every output as ``name=values``; then the label."""
+    columns = [
+        [f"{name}={_words(row)}" if name else _words(row) for row in _rows(values, is_batch=is_batch)]
+        for name, values in (answer.outputs or {"": answer.prediction}).items()
+    ]
+    if answer.label is not None:
+        columns.append([str(label) for label in _rows(answer.label, is_batch=is_batch)])
+    return ["\t".join(cells) for cells in zip(*columns, strict=True)]
+
+
+def _rows(values: Prediction, *, is_batch: bool) -> list[Any]:
+    return values if is_batch and isinstance(values, list) else [values]
+
+
+def _words(value: Prediction) -> str:
+    """Numbers with six digits, of a flat list with spaces between, of a nested one each row in brackets."""
+    if isinstance(value, list):
+        return " ".join(f"[{_words(entry)}]" if isinstance(entry, list) else _words(entry) for entry in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -27,10 +27,12 @@ FORMATS = (".npy", ".csv", ".json")
 def read_samples(source: str) -> Features:
     """The numbers in ``source``, in the shape in which they stand there.
 
-    ``.npy``: any numeric array. ``.csv``: one sample a row, a header row is skipped; gives float64[rows, columns].
-    ``.json``: a list flat or nested, or an object with it under ``features`` or ``input``, or one array for each named
-    input. Standard input is told by its content: JSON where it begins with ``[`` or ``{``, an ``.npy`` by its magic
-    number, else CSV. Raises ``ConfigurationError`` where nothing can be read, ``InvalidInputError`` for the content.
+    ``.npy``: any numeric array. ``.csv``: one sample a row, after a header (a first row without any number) or
+    none; gives float64[rows, columns]. ``.json``: a list flat or nested, or an object with it under ``features`` or
+    ``input``, or one array for each named input. Standard input is told by its content: JSON where it begins with
+    ``[`` or ``{``, an ``.npy`` by its magic number, else CSV.
+
+    Raises ``ConfigurationError`` where nothing can be read, ``InvalidInputError`` for the content.
     """
     if source == "-":
         return _parse(sys.stdin.buffer.read(), "", "standard input")
@@ -89,7 +91,7 @@ def _parse_csv(content: bytes) -> NDArray[np.float64]:
         try:
             rows.append([float(cell) for cell in line])
         except ValueError as error:
-            if number == 1 and len(lines) > 1:
+            if number == 1 and len(lines) > 1 and not any(map(_is_number, line)):
                 continue  # the header
             raise InvalidInputError(f"row {number}: {error}") from error
         if len(rows[-1]) != len(rows[0]):
@@ -97,3 +99,11 @@ def _parse_csv(content: bytes) -> NDArray[np.float64]:
     if not rows:
         raise InvalidInputError("no samples")
     return np.array(rows)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

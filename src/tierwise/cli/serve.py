@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
+import os
 import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
 import click
 
-from tierwise.serving.settings import Endpoint, Field, build, fields, parse_endpoint
+from tierwise.serving.endpoints import broker_from_environment, parse_endpoint
+from tierwise.serving.settings import OFF, Endpoint, Field, build, fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DEFAULT_PORTS: dict[tuple[str, ...], int] = {("mqtt", "endpoint"): 1883, ("http", "endpoint"): 8080}
+MQTT = "mqtt__endpoint"
+PORTS: dict[tuple[str, ...], tuple[int, int]] = {("mqtt", "endpoint"): (1883, 1), ("http", "endpoint"): (8080, 0)}
+"""Of each endpoint the default port, and the lowest one: a server may take any free port (0), a client may not."""
 
 
-class EndpointType(click.ParamType[str]):
-    """``HOST:PORT`` or ``off``."""
+class EndpointType(click.ParamType[Endpoint | str]):
+    """``HOST:PORT`` or ``off``, which stays a word: for click, ``None`` would mean that nothing was given."""
 
     name = "host:port"
 
-    def __init__(self, default_port: int) -> None:
+    def __init__(self, default_port: int, lowest_port: int) -> None:
         self.default_port = default_port
+        self.lowest_port = lowest_port
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401 -- click
-        """Checks the form; the parsed endpoint is made later, when None can no longer mean 'not given'."""
-        del param, ctx
-        parse_endpoint(str(value), default_port=self.default_port)
-        return str(value)
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Endpoint | str:  # noqa: ANN401 -- click
+        """Raises ``ConfigurationError`` that begins with the option or the variable, whichever it came from."""
+        if isinstance(value, Endpoint):
+            return value
+        name = _origin(param, ctx)
+        endpoint = parse_endpoint(value, name=name, default_port=self.default_port, lowest_port=self.lowest_port)
+        return OFF if endpoint is None else endpoint
+
+
+def _origin(param: click.Parameter | None, ctx: click.Context | None) -> str:
+    if param is None or ctx is None:
+        return "endpoint"
+    from_environment = ctx.get_parameter_source(param.name) is click.core.ParameterSource.ENVIRONMENT
+    return str(param.envvar) if from_environment else param.opts[0]
 
 
 def _option(field: Field, default: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:  # noqa: ANN401 -- of any setting
@@ -43,7 +57,7 @@ def _option(field: Field, default: Any) -> Callable[[Callable[..., None]], Calla
     if kind is bool:
         options |= {"is_flag": True}
     elif kind is Endpoint:
-        options |= {"type": EndpointType(DEFAULT_PORTS[field.path])}
+        options |= {"type": EndpointType(*PORTS[field.path])}
     elif kind is Path:
         options |= {"type": click.Path(path_type=Path)}
     else:
@@ -63,10 +77,7 @@ def service_options(**defaults: Any) -> Callable[[Callable[..., None]], Callable
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         for field in reversed(list(fields())):
             command = _option(field, defaults.get("__".join(field.path), field.default))(command)
-        command = click.option("--mqtt-host", envvar="MQTT_BROKER_HOST", hidden=True)(command)
-        return click.option("--mqtt-port", envvar="MQTT_BROKER_PORT", type=click.IntRange(1, 65535), hidden=True)(
-            command
-        )
+        return command
 
     return decorate
 
@@ -76,13 +87,12 @@ def _run(options: dict[str, Any]) -> None:
     from tierwise.serving.logs import configure_logging  # noqa: PLC0415
     from tierwise.serving.service import run_service  # noqa: PLC0415
 
-    host, port = options.pop("mqtt_host"), options.pop("mqtt_port")
-    endpoint = parse_endpoint(options["mqtt__endpoint"], default_port=1883)
-    source = click.get_current_context().get_parameter_source("mqtt__endpoint")
-    if endpoint is not None and source is click.core.ParameterSource.DEFAULT:
-        endpoint = Endpoint(host or endpoint.host, port or endpoint.port)
-    options["mqtt__endpoint"] = endpoint
-    options["http__endpoint"] = parse_endpoint(options["http__endpoint"], default_port=8080)
+    source = click.get_current_context().get_parameter_source(MQTT)
+    if source is click.core.ParameterSource.DEFAULT:
+        options[MQTT] = broker_from_environment(os.environ, options[MQTT])
+    for path in PORTS:
+        name = "__".join(path)
+        options[name] = options[name] if isinstance(options[name], Endpoint) else None
     settings = build({tuple(name.split("__")): value for name, value in options.items()})
     configure_logging(settings.log)
     run_service(settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from typing import TYPE_CHECKING, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import msgspec
 
@@ -63,13 +63,17 @@ def read_trace_csv(path: Path) -> list[TraceRow]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            rows = []
-            for record in reader:
-                cells = {name: value for name, value in record.items() if value}
-                try:
-                    rows.append(msgspec.convert(cells, TraceRow, strict=False))
-                except msgspec.ValidationError as error:
-                    raise ConfigurationError(f"{path}:{reader.line_num}: not a trace row: {error}") from error
-            return rows
+            return [_row(record, f"{path}:{reader.line_num}") for record in reader]
     except OSError as error:
         raise ConfigurationError(f"cannot read the trace {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigurationError(f"{path}: not a trace: {error}") from error
+
+
+def _row(record: dict[str | None, Any], place: str) -> TraceRow:
+    if None in record:  # where the reader puts what has no column
+        raise ConfigurationError(f"{place}: not a trace row: {len(record[None])} cells more than the header has")
+    try:
+        return msgspec.convert({name: cell for name, cell in record.items() if cell}, TraceRow, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"{place}: not a trace row: {error}") from error

@@ -71,6 +71,7 @@ class Emulator:
             reader, self._writer = await asyncio.open_connection(sock=ours)
         except BaseException:
             ours.close()
+            await self._end()
             raise
         self._link = DeviceLink(reader, self._writer, timeout_s=self._timeout_s)
         try:

@@ -19,6 +19,8 @@ _READ_BYTES: Final = 65536
 _LINE_ERRORS: Final = (1, 2, 3)
 """Error codes that mean a frame was damaged on its way: worth sending again."""
 _LENGTH_ERROR: Final = 5
+_ANSWER_VALUES: Final = 15
+"""The shortest receive buffer of a device holds a payload of 64 bytes."""
 _AFTER_DAMAGE_S: Final = 1.0
 """How long an answer may take once the device has reported damage. Its idle timeout is a quarter of a second."""
 
@@ -98,9 +100,13 @@ class DeviceLink:
         return (await self.request(FrameType.SENSE, inputs, FrameType.ASK)).payload
 
     async def answer(self, values: Sequence[float], *, failed: bool = False) -> int:
-        """Brings the edge's answer to the device; returns how many it has received so far."""
-        payload = struct.pack(f"<B{len(values)}f", failed, *values)
-        frame = await self.request(FrameType.ANSWER, payload[:65], FrameType.ANSWER)
+        """Brings the edge's answer to the device; returns how many it has received so far.
+
+        The device has room for the first 15 values.
+        """
+        kept = values[:_ANSWER_VALUES]
+        payload = struct.pack(f"<B{len(kept)}f", failed, *kept)
+        frame = await self.request(FrameType.ANSWER, payload, FrameType.ANSWER)
         return int.from_bytes(frame.payload[:4], "little")
 
     async def request(self, kind: FrameType, payload: bytes, expected: FrameType) -> Frame:

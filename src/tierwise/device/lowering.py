@@ -10,13 +10,15 @@ from tierwise.device.lower_dense import lower_conv2d, lower_depthwise, lower_ful
 from tierwise.device.lower_simple import (
     lower_binary,
     lower_concatenation,
-    lower_dequantize,
     lower_mean,
     lower_pad,
     lower_pool,
+    lower_reshape,
+)
+from tierwise.device.lower_tables import (
+    lower_dequantize,
     lower_quantize,
     lower_relu,
-    lower_reshape,
     lower_sigmoid,
     lower_softmax,
 )

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 ARM_COMPILER: Final = "arm-none-eabi-gcc"
 ARM_HINT: Final = "install it (Debian: apt install gcc-arm-none-eabi libnewlib-arm-none-eabi) or build with --host"
 _WARNINGS: Final = ("-std=c99", "-Wall", "-Wextra", "-Wshadow", "-Wconversion")
+_IN_ORDER: Final = "-fno-schedule-insns"
+"""Loading ahead of use needs more registers than the kernels leave; these cores execute in order anyway."""
 _TIMEOUT_S: Final = 300.0
 
 
@@ -65,7 +67,7 @@ def compile_firmware(
     }
     _run(
         [
-            ARM_COMPILER, *CPU_FLAGS, f"-{optimize}", *_WARNINGS, *flags, "-ffunction-sections",
+            ARM_COMPILER, *CPU_FLAGS, f"-{optimize}", _IN_ORDER, *_WARNINGS, *flags, "-ffunction-sections",
             "-fdata-sections", f"-DTW_INTERRUPT={machine.interrupt}", f"-DTW_CLOCK_HZ={machine.clock_hz}u",
             *sources, "-nostartfiles", "-static", "-Wl,--gc-sections", "-Wl,--build-id=none",
             *(f"-Wl,--defsym={name}={value:#x}" for name, value in layout.items()),

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
-import os
 import secrets
-import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from mqtt5 import ConnAckPacket, ConnAckReasonCode, ConnectPacket, DisconnectPac
 
 from tierwise.core.errors import BrokerError, DependencyError, TransportError
 from tierwise.live.embedded_broker import READY
-from tierwise.live.processes import Child, child_process, free_port
+from tierwise.live.processes import Child, child_process, find_program, free_port
 from tierwise.messaging import mqtt311
 
 if TYPE_CHECKING:
@@ -28,8 +26,6 @@ Kind = Literal["mosquitto", "amqtt"]
 
 _HOST = "127.0.0.1"
 _TRIES = 5
-_SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin"
-"""Where packages put mosquitto; an ordinary user's PATH often lacks them."""
 
 # Defaults of mosquitto that would falsify a measurement: Nagle's algorithm delays answers by up to 48 ms, 20 messages
 # in flight a client throttle it, and beyond 1000 queued messages a client loses them without a word.
@@ -87,7 +83,7 @@ async def private_broker(
 
 
 def _installed_kind() -> Kind:
-    if _mosquitto() is not None:
+    if find_program("mosquitto") is not None:
         return "mosquitto"
     if importlib.util.find_spec("amqtt") is not None:
         return "amqtt"
@@ -95,11 +91,6 @@ def _installed_kind() -> Kind:
         "no MQTT broker is installed: install mosquitto (Debian, Ubuntu: apt-get install mosquitto) or the embedded "
         "one (pip install 'tierwise[broker]'), or name the address of yours"
     )
-
-
-def _mosquitto() -> str | None:
-    path = os.environ.get("PATH", os.defpath)
-    return shutil.which("mosquitto", path=f"{path}{os.pathsep}{_SYSTEM_FOLDERS}")
 
 
 @contextlib.asynccontextmanager
@@ -117,7 +108,7 @@ async def _started(kind: Kind, port: int, timeout_s: float) -> AsyncIterator[Chi
 
 @contextlib.asynccontextmanager
 async def _mosquitto_child(port: int) -> AsyncIterator[Child]:
-    program = _mosquitto()
+    program = find_program("mosquitto")
     if program is None:
         raise DependencyError("mosquitto is not installed (Debian, Ubuntu: apt-get install mosquitto)")
     with tempfile.TemporaryDirectory(prefix="tierwise-broker-") as folder:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 _KEPT_LINES = 1000
+_SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin"
+"""Where packages put servers such as mosquitto."""
 _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.1
 _TAIL_S = 1.0
@@ -205,18 +207,31 @@ async def _start(
 
 def _command(arguments: Sequence[str | Path]) -> list[str]:
     command = [str(argument) for argument in arguments]
-    program = shutil.which(command[0])
+    program = find_program(command[0])
     if program is None:
         raise DependencyError(f"{command[0]} is not installed, or not on PATH")
-    if sys.platform != "linux":
-        return command
     absolute = str(Path(program).absolute())
+    if sys.platform != "linux":
+        return [absolute, *command[1:]]
     # -S and -I: the few lines need nothing but the standard library, and start fast.
     return [sys.executable, "-I", "-S", "-c", _TIED_TO_PARENT, str(os.getpid()), absolute, *command]
 
 
+def find_program(name: str | Path) -> str | None:
+    """Where a program is; also in the folders of system programs, which an ordinary user's PATH often lacks."""
+    path = os.environ.get("PATH", os.defpath)
+    return shutil.which(name, path=f"{path}{os.pathsep}{_SYSTEM_FOLDERS}")
+
+
 def free_port(host: str = "127.0.0.1") -> int:
     """A TCP port on which nobody listens at the moment. Another process may take it first: be ready to try again."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1, host)[0]
+
+
+def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
+    """Different such ports: those found one after the other may be one and the same."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((host, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]

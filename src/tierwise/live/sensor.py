@@ -20,7 +20,7 @@ from tierwise.core.errors import TierwiseError, TransportError
 from tierwise.core.trace import TraceRow
 from tierwise.messaging.connection import MqttConnection
 from tierwise.messaging.payloads import decode_error, decode_result, encode_request
-from tierwise.messaging.topics import error_topic, result_topic
+from tierwise.messaging.topics import TIMING, error_topic, result_topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,8 +36,6 @@ _log = logging.getLogger(__name__)
 
 ANSWERED = "answered"
 TIMEOUT = "timeout"
-TIMING = "tierwise-timing"
-"""Request with this user property: the service tells ``arrived_us``, ``started_us``, ``finished_us`` (epoch)."""
 
 
 @dataclass(frozen=True, slots=True)

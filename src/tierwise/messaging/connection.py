@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mqtt5 import Packet
 
     from tierwise.messaging.settings import MqttConnectionSettings
+    from tierwise.messaging.wire import OnMessage, OnOversize
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +50,9 @@ class MqttConnection:
     QoS 1 stays with the broker until ``acknowledge()`` is called (from the event loop, in any order); one that is
     never acknowledged occupies one place of ``receive_max``, and is delivered again after a reconnect where the broker
     keeps the session (``session_expiry_s``). What is published before ``acknowledge()`` also leaves before it.
+    ``on_oversize(packet, payload_bytes, acknowledge)`` is called instead for a message that is larger than
+    ``max_packet_size``: the payload of ``packet`` is only the beginning of what was sent, ``payload_bytes`` is its true
+    size. Without it such messages are acknowledged and skipped, with a line in the log.
     ``on_state`` hears ``True`` when connected and subscribed, ``False`` when not any more.
 
     Use it as ``async with MqttConnection(...) as connection``, or call ``start`` and ``stop``.
@@ -58,13 +62,15 @@ class MqttConnection:
         self,
         settings: MqttConnectionSettings,
         *,
-        on_message: Callable[[PublishPacket, Callable[[], None]], None] | None = None,
+        on_message: OnMessage | None = None,
+        on_oversize: OnOversize | None = None,
         on_state: Callable[[bool], None] | None = None,
     ) -> None:
         self.settings = settings
         self.failure: TierwiseError | None = None
         """Why the connection has given up for good, if it has."""
         self._on_message = on_message or _ignore
+        self._on_oversize = on_oversize or _skip
         self._on_state = on_state
         self._where = where(settings)
         self._codec: Codec | None = None
@@ -266,6 +272,7 @@ class MqttConnection:
             codec,
             self.settings.max_packet_size,
             on_message=self._on_message,
+            on_oversize=self._on_oversize,
             on_packet=self._receive,
             on_writable=self._outbox.pump,
         )
@@ -351,3 +358,9 @@ def _ignore(packet: PublishPacket, acknowledge: Callable[[], None]) -> None:
     """For connections that only publish."""
     acknowledge()
     _log.debug("nobody listens to %s", packet.topic)
+
+
+def _skip(packet: PublishPacket, payload_bytes: int, acknowledge: Callable[[], None]) -> None:
+    """For connections that do not care about messages that are too large."""
+    acknowledge()
+    _log.warning("skipped a message to %s with a payload of %d bytes, which is too large", packet.topic, payload_bytes)

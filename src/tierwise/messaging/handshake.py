@@ -87,10 +87,14 @@ async def _greet(
 ) -> ConnAckPacket:
     broker = where(settings)
     try:
+        greeting = wire.codec.write(_connect_packet(settings, client_id, clean_start=clean_start))
+    except ValueError as error:  # a field that this version of MQTT does not have, or not in that size
+        raise BrokerError(f"cannot connect to {broker} in MQTT {wire.codec.version}: {error}") from error
+    try:
         async with asyncio.timeout(settings.connect_timeout_s):
             loop = asyncio.get_running_loop()
             await loop.create_connection(lambda: wire, settings.host, settings.port, ssl=settings.tls)
-            wire.send(wire.codec.write(_connect_packet(settings, client_id, clean_start=clean_start)))
+            wire.send(greeting)
             await asyncio.wait({wire.connack}, timeout=_PATIENCE_WITH_5_S if may_fall_back else None)
     except ssl.SSLCertVerificationError as error:
         raise BrokerError(f"{broker} is not trusted: {error.verify_message}") from error
@@ -137,5 +141,5 @@ def _connect_packet(settings: MqttConnectionSettings, client_id: str, *, clean_s
         keep_alive=settings.keep_alive_s,
         session_expiry_interval=settings.session_expiry_s,
         receive_max=settings.receive_max,
-        max_packet_size=settings.max_packet_size,
+        max_packet_size=max(settings.max_packet_size, settings.announced_packet_size),
     )

@@ -33,14 +33,15 @@ from mqtt5 import (
     Will,
 )
 
+from tierwise.messaging.framing import frame, read_length
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mqtt5 import Packet
 
 _QOS = (QoS.AT_MOST_ONCE, QoS.AT_LEAST_ONCE, QoS.EXACTLY_ONCE)
-_MAX_LENGTH_BYTES = 4
-_MAX_REMAINING = 268_435_455
+_MAX_FIELD = 65_535
 
 _CONNACK_CODES = {
     0: ConnAckReasonCode.SUCCESS,
@@ -79,7 +80,7 @@ def write(packet: Packet) -> bytes:
 
 def read(buffer: memoryview) -> tuple[Packet, int]:
     """The first packet in ``buffer`` and its length in bytes."""
-    start, length = _read_length(buffer)
+    start, length = read_length(buffer)
     end = start + length
     if len(buffer) < end:
         raise IndexError("not enough bytes")
@@ -109,33 +110,33 @@ def _read_body(head: int, body: bytes) -> Packet:
 def _write_publish(packet: PublishPacket) -> bytes:
     head = 0x30 | packet.duplicate << 3 | packet.qos.value << 1 | packet.retain
     if packet.qos is QoS.AT_MOST_ONCE:
-        return _frame(head, _text(packet.topic), packet.payload)
+        return frame(head, _text(packet.topic), packet.payload)
     if packet.packet_id is None:
         raise ValueError("a publish at QoS 1 or 2 needs a packet id")
-    return _frame(head, _text(packet.topic), packet.packet_id.to_bytes(2), packet.payload)
+    return frame(head, _text(packet.topic), packet.packet_id.to_bytes(2), packet.payload)
 
 
 def _write_connack(packet: ConnAckPacket) -> bytes:
     code = _CONNACK_BYTES.get(packet.reason_code.value, _SERVER_UNAVAILABLE)
-    return _frame(0x20, bytes((packet.session_present, code)))
+    return frame(0x20, bytes((packet.session_present, code)))
 
 
 def _write_subscribe(packet: SubscribePacket) -> bytes:
     entries = (_text(entry.pattern) + bytes((entry.max_qos.value,)) for entry in packet.topic_filters)
-    return _frame(0x82, packet.packet_id.to_bytes(2), *entries)
+    return frame(0x82, packet.packet_id.to_bytes(2), *entries)
 
 
 def _write_suback(packet: SubAckPacket) -> bytes:
     codes = bytes(min(code.value, 0x80) for code in packet.reason_codes)
-    return _frame(0x90, packet.packet_id.to_bytes(2), codes)
+    return frame(0x90, packet.packet_id.to_bytes(2), codes)
 
 
 def _write_unsubscribe(packet: UnsubscribePacket) -> bytes:
-    return _frame(0xA2, packet.packet_id.to_bytes(2), *map(_text, packet.patterns))
+    return frame(0xA2, packet.packet_id.to_bytes(2), *map(_text, packet.patterns))
 
 
 def _write_identified(head: int) -> Callable[[Any], bytes]:
-    return lambda packet: _frame(head, packet.packet_id.to_bytes(2))
+    return lambda packet: frame(head, packet.packet_id.to_bytes(2))
 
 
 def _read_publish(head: int, body: bytes) -> PublishPacket:
@@ -165,7 +166,7 @@ def _write_connect(packet: ConnectPacket) -> bytes:
             fields.append(_binary(packet.password))
     elif packet.password is not None:
         raise ValueError("MQTT 3.1.1 takes no password without a user name")
-    return _frame(0x10, b"\x00\x04MQTT\x04", bytes((flags,)), packet.keep_alive.to_bytes(2), *fields)
+    return frame(0x10, b"\x00\x04MQTT\x04", bytes((flags,)), packet.keep_alive.to_bytes(2), *fields)
 
 
 def _read_connect(body: bytes) -> ConnectPacket:
@@ -232,36 +233,14 @@ def _read_unsubscribe(body: bytes) -> UnsubscribePacket:
     return UnsubscribePacket(_packet_id(body[:2]), patterns)
 
 
-def _frame(head: int, *parts: bytes) -> bytes:
-    body = b"".join(parts)
-    remaining = len(body)
-    if remaining > _MAX_REMAINING:
-        raise ValueError(f"a packet of {remaining} bytes is too large for MQTT")
-    encoded = bytearray((head,))
-    while remaining > 0x7F:  # noqa: PLR2004  (seven bits a byte)
-        encoded.append(remaining & 0x7F | 0x80)
-        remaining >>= 7
-    encoded.append(remaining)
-    return bytes(encoded) + body
-
-
-def _read_length(buffer: memoryview) -> tuple[int, int]:
-    """Offset of the body and its length."""
-    length = 0
-    for index in range(_MAX_LENGTH_BYTES):
-        byte = buffer[1 + index]  # IndexError: not enough bytes
-        length |= (byte & 0x7F) << 7 * index
-        if byte < 0x80:  # noqa: PLR2004  (the continuation bit)
-            return 2 + index, length
-    raise ValueError("invalid remaining length")
-
-
 def _text(text: str) -> bytes:
     return _binary(text.encode())
 
 
 def _binary(data: bytes) -> bytes:
-    return len(data).to_bytes(2) + data  # the packet objects hold nothing longer than that
+    if len(data) > _MAX_FIELD:
+        raise ValueError(f"a field of {len(data)} bytes, at most {_MAX_FIELD} fit")
+    return len(data).to_bytes(2) + data
 
 
 def _read_text(body: bytes, at: int) -> tuple[str, int]:
@@ -314,7 +293,7 @@ _writers: dict[type, Callable[[Any], bytes]] = {
     SubAckPacket: _write_suback,
     UnsubscribePacket: _write_unsubscribe,
     UnsubAckPacket: _write_identified(0xB0),
-    PingReqPacket: lambda _: _frame(0xC0),
-    PingRespPacket: lambda _: _frame(0xD0),
-    DisconnectPacket: lambda _: _frame(0xE0),
+    PingReqPacket: lambda _: frame(0xC0),
+    PingRespPacket: lambda _: frame(0xD0),
+    DisconnectPacket: lambda _: frame(0xE0),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class MqttConnectionSettings:
     client_id_prefix: str = "tierwise"
     """The client id is this, a hyphen and 16 random hexadecimal digits, so no two processes ever share one."""
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     tls: ssl.SSLContext | None = None
     """``ssl.create_default_context()`` verifies the broker's certificate and name."""
     will: Will | None = None
@@ -58,4 +58,9 @@ class MqttConnectionSettings:
     max_queued: int = 10_000
     """Messages that wait for the broker's window or a connection; more are refused."""
     max_packet_size: int = 4 * 2**20
-    """Larger packets are not accepted (announced to an MQTT 5 broker, skipped when they come all the same)."""
+    """Larger packets are not kept: ``on_oversize`` hears of such a message, and gets its beginning."""
+    announced_packet_size: int = 16 * 2**20
+    """An MQTT 5 broker is told that no larger packets are accepted; it drops them and nobody hears of it.
+
+    Where ``max_packet_size`` is more, that is what it is told.
+    """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from functools import partial
 from operator import methodcaller
 from time import monotonic
@@ -22,10 +23,9 @@ from mqtt5 import (
 
 from tierwise.core.errors import TransportError
 from tierwise.messaging import mqtt311
+from tierwise.messaging.framing import HEAD_BYTES, is_publish, packet_size, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mqtt5 import Packet
 
 _log = logging.getLogger(__name__)
@@ -37,10 +37,10 @@ _MAX_CORK_S = 0.001
 """Answers given while a read is worked off leave together, but none waits longer than this for the others."""
 _GOODBYE_S = 1.0
 """A peer that does not take our last bytes in this time is cut off."""
-_FIXED_HEADER_BYTES = 5
-_MORE = 0x80
-"""Bit of a length byte that says another one follows."""
-_PUBLISH_AT_QOS_1 = 0x32
+
+
+OnMessage = Callable[[PublishPacket, Callable[[], None]], None]
+OnOversize = Callable[[PublishPacket, int, Callable[[], None]], None]
 
 
 class Codec(NamedTuple):
@@ -64,8 +64,9 @@ class Wire(asyncio.Protocol):
 
     ``connack`` is done with the broker's answer to CONNECT; whatever follows it waits for ``begin``. From then on
     ``on_message(packet, acknowledge)`` gets every PUBLISH, ``on_packet(wire, packet)`` every other packet, and
-    ``on_writable`` is called when the peer takes data again. ``closed`` is done when the connection is over; its
-    result says why.
+    ``on_writable`` is called when the peer takes data again. A PUBLISH of more than ``max_packet_size`` bytes is not
+    kept: when it has passed, ``on_oversize(packet, payload_bytes, acknowledge)`` gets its beginning. ``closed`` is
+    done when the connection is over; its result says why.
     """
 
     def __init__(
@@ -73,7 +74,8 @@ class Wire(asyncio.Protocol):
         codec: Codec,
         max_packet_size: int,
         *,
-        on_message: Callable[[PublishPacket, Callable[[], None]], None],
+        on_message: OnMessage,
+        on_oversize: OnOversize,
         on_packet: Callable[[Wire, Packet], None],
         on_writable: Callable[[], None],
     ) -> None:
@@ -87,6 +89,7 @@ class Wire(asyncio.Protocol):
         self._loop = loop
         self._max_packet_size = max_packet_size
         self._on_message = on_message
+        self._on_oversize = on_oversize
         self._on_packet = on_packet
         self._on_writable = on_writable
         self._transport: asyncio.Transport | None = None
@@ -94,6 +97,7 @@ class Wire(asyncio.Protocol):
         self._held: bytes | None = None
         self._parts: list[bytes] = []
         self._missing = 0
+        self._oversize_head = b""
         self._skip = 0
         self._out: list[bytes] = []
         self._corked_until = 0.0
@@ -138,10 +142,6 @@ class Wire(asyncio.Protocol):
             data = b"".join(self._parts)
             self._parts = []
             self._missing = 0
-        if self._skip:
-            skipped = min(self._skip, len(data))
-            self._skip -= skipped
-            data = data[skipped:]
         self._corked_until = monotonic() + _MAX_CORK_S
         try:
             self._read_packets(data)
@@ -213,9 +213,9 @@ class Wire(asyncio.Protocol):
             self._transport.write(b"".join(out) if len(out) > 1 else out[0])
 
     def _read_packets(self, data: bytes) -> None:
-        read, view, offset = self.codec.read, memoryview(data), 0
-        size = len(data)
+        read, view, size, offset = self.codec.read, memoryview(data), len(data), 0
         try:
+            offset = self._pass_by(size)
             while offset < size and self._reason is None:
                 try:
                     packet, length = read(view[offset:])
@@ -228,9 +228,9 @@ class Wire(asyncio.Protocol):
                         self._held = data[offset:]
                     return
                 if length > self._max_packet_size:
-                    self._refuse(data[offset - length : offset], length)
+                    self._passed(data[offset - length : offset][:HEAD_BYTES])
                 elif type(packet) is PublishPacket:
-                    self._deliver(packet)
+                    self._deliver(packet, self._on_message)
                 else:
                     self._on_packet(self, packet)
         except ValueError as error:
@@ -241,7 +241,7 @@ class Wire(asyncio.Protocol):
                 raise
             self._malformed(data[offset:], error)
 
-    def _deliver(self, packet: PublishPacket) -> None:
+    def _deliver(self, packet: PublishPacket, handler: OnMessage) -> None:
         acknowledge: Callable[[], None] = nothing_to_acknowledge
         if packet.qos is not _AT_MOST_ONCE:
             if packet.qos is _EXACTLY_ONCE or packet.packet_id is None:
@@ -253,7 +253,7 @@ class Wire(asyncio.Protocol):
             self._unacknowledged.add(packet.packet_id)
             acknowledge = partial(self._acknowledge, packet.packet_id)
         try:
-            self._on_message(packet, acknowledge)
+            handler(packet, acknowledge)
         except Exception:  # noqa: BLE001  (whatever it is, the connection goes on)
             _log.exception("the handler of a message on %s failed", packet.topic)
 
@@ -273,24 +273,38 @@ class Wire(asyncio.Protocol):
         return False
 
     def _keep(self, rest: bytes) -> None:
-        """Waits for the rest of a packet, or for its end where it is too large."""
-        size = _packet_size(rest)
-        if size > self._max_packet_size and self._refuse(rest, size):
-            self._skip = size - len(rest)
-        else:
+        """Waits for the rest of a packet; of one that is too large for its beginning, then for its end."""
+        size = packet_size(rest)
+        wanted = size if size <= self._max_packet_size else min(size, HEAD_BYTES)
+        if len(rest) < wanted or not size:
             self._parts = [rest]
-            self._missing = max(size - len(rest), 1) if size <= self._max_packet_size else 1
+            self._missing = max(wanted - len(rest), 1)
+        else:
+            self._oversize_head = rest[:HEAD_BYTES]
+            self._skip = size - len(rest)
 
-    def _refuse(self, head: bytes, size: int) -> bool:
-        """Acknowledges a message unread, so that it does not come again; ``False`` where more of it is needed."""
-        if head[0] & 0xF6 == _PUBLISH_AT_QOS_1:
-            start = 2 + next(index for index, byte in enumerate(head[1:]) if byte < _MORE)
-            at = start + 2 + int.from_bytes(head[start : start + 2])
-            if len(head) < at + 2:
-                return False
-            self.send(b"\x40\x02" + head[at : at + 2])
-        _log.warning("skipped a packet of %d bytes, at most %d are accepted", size, self._max_packet_size)
-        return True
+    def _pass_by(self, size: int) -> int:
+        """How many of the ``size`` bytes that have come still belong to a packet that is too large."""
+        skipped = min(self._skip, size)
+        self._skip -= skipped
+        if skipped and not self._skip:
+            self._passed(self._oversize_head)
+        return skipped
+
+    def _passed(self, head: bytes) -> None:
+        """A packet that is too large has passed, of which ``head`` was kept."""
+        self._oversize_head = b""
+        if not is_publish(head):
+            _log.warning(
+                "skipped a packet of %d bytes, at most %d are accepted", packet_size(head), self._max_packet_size
+            )
+            return
+        whole, payload_bytes = shortened(head, has_properties=self.codec is MQTT5)
+        packet, _ = self.codec.read(memoryview(whole))
+        if not self.connack.done():
+            self._welcome(packet)
+        elif isinstance(packet, PublishPacket):
+            self._deliver(packet, lambda packet, acknowledge: self._on_oversize(packet, payload_bytes, acknowledge))
 
     def _malformed(self, data: bytes, error: BaseException) -> None:
         if not self.connack.done():
@@ -316,13 +330,3 @@ class Wire(asyncio.Protocol):
         if self._pinged:
             self.send(self.codec.write(PingReqPacket()))
         self._timer = self._loop.call_later(interval_s, self._tick, interval_s)
-
-
-def _packet_size(data: bytes) -> int:
-    """Bytes of the packet that begins in ``data``, 0 where its header is not complete."""
-    length = 0
-    for index, byte in enumerate(data[1:_FIXED_HEADER_BYTES]):
-        length |= (byte & 0x7F) << 7 * index
-        if byte < _MORE:
-            return 2 + index + length
-    return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import uvloop
 
-from tierwise.core.errors import BrokerError, ConfigurationError
+from tierwise.core.errors import BrokerError, ConfigurationError, TierwiseError, TransportError
 from tierwise.serving.model import ServedModel, load_model
 from tierwise.serving.service import Service
 from tierwise.serving.settings import (
@@ -24,6 +25,8 @@ from tierwise.serving.settings import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import ArrayLike
 
     from tierwise.core.messages import Prediction
@@ -67,9 +70,10 @@ class CloudMLService:
         check(self.settings)
         self.model: ServedModel | None = None
         self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
+        self._ask_to_stop: Callable[[], object] | None = None
+        self._stop_asked = threading.Event()
         self._stopped = threading.Event()
+        self._failure: TierwiseError | None = None
 
     def load_model(self) -> None:
         """Loads and warms the model. Raises a ``ModelError`` that says what is wrong with the file."""
@@ -95,56 +99,75 @@ class CloudMLService:
         self.load_model()
         if self._thread is not None:
             return
-        connected = threading.Event()
-        failure: list[BaseException] = []
-        self._thread = threading.Thread(target=self._work, args=(connected, failure), name="cloud-service", daemon=True)
+        self._failure = None
         self._stopped.clear()
+        self._stop_asked.clear()
+        connected = threading.Event()
+        self._thread = threading.Thread(target=self._work, args=(connected,), name="cloud-service", daemon=True)
         self._thread.start()
-        reached = connected.wait(timeout_s)
-        if failure or not reached:
-            self.stop()
-            if failure:
-                raise failure[0]
-            raise BrokerError(f"no broker answered at {self.settings.mqtt.endpoint} within {timeout_s:g} s")
+        connected.wait(timeout_s)
+        if connected.is_set() and not self._stopped.is_set():
+            return
+        self.stop()
+        raise self._ended_by() or BrokerError(
+            f"no broker answered at {self.settings.mqtt.endpoint} within {timeout_s:g} s"
+        )
 
-    def _work(self, connected: threading.Event, failure: list[BaseException]) -> None:
-        async def serve() -> None:
-            self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-            if self.model is None:
-                raise ConfigurationError("the model is not loaded: call load_model()")
-            service = Service(self.settings, self.model)
-            async with service:
-                if service.mqtt is not None:
-                    await service.mqtt.connection.wait_connected()
-                connected.set()
-                await self._stop.wait()
-            self.model = None
+    def _ended_by(self) -> TierwiseError | None:
+        """What ended the thread, if not ``stop``."""
+        return self._failure
 
+    def _work(self, connected: threading.Event) -> None:
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(serve())
-        except BaseException as error:  # noqa: BLE001 -- handed to the thread that waits in connect_mqtt
-            failure.append(error)
+                runner.run(self._serve(connected))
+        except TierwiseError as error:
+            self._failure = error
+        except BaseException as error:  # noqa: BLE001 -- told to the thread that waits in connect_mqtt or run
+            self._failure = TransportError(f"the cloud service ended: {type(error).__name__}: {error}")
         finally:
-            connected.set()
+            self.model = None  # the service has closed it
             self._stopped.set()
+            connected.set()
+
+    async def _serve(self, connected: threading.Event) -> None:
+        if self.model is None:
+            raise ConfigurationError("the model is not loaded: call load_model()")
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        self._ask_to_stop = functools.partial(loop.call_soon_threadsafe, stop.set)
+        if self._stop_asked.is_set():
+            return
+        async with Service(self.settings, self.model) as service:
+            telling = asyncio.create_task(_tell_when_connected(service, connected))
+            try:
+                await service.until(stop)
+            finally:
+                self._ask_to_stop = None
+                telling.cancel()
+                await asyncio.gather(telling, return_exceptions=True)  # what it fails with, ``until`` raises
 
     def run(self) -> None:
-        """Answers until ``stop`` is called or Ctrl-C; then stops without losing a request."""
+        """Answers until ``stop`` is called or Ctrl-C; then stops without losing a request.
+
+        Raises ``BrokerError`` where the broker refuses the service for good.
+        """
         self.connect_mqtt()
         try:
             self._stopped.wait()
         finally:
             self.stop()
+        if (failure := self._ended_by()) is not None:
+            raise failure
 
     def stop(self) -> None:
         """Finishes what is under way, says ``stopped`` and disconnects. Returns when that is done."""
         thread, self._thread = self._thread, None
         if thread is None:
             return
-        loop, stop = self._loop, self._stop
-        if loop is not None and stop is not None and not self._stopped.is_set():
-            loop.call_soon_threadsafe(stop.set)
+        self._stop_asked.set()
+        ask_to_stop = self._ask_to_stop
+        if ask_to_stop is not None and not self._stopped.is_set():
+            ask_to_stop()
         thread.join(self.settings.limits.drain_s + CONNECT_TIMEOUT_S)
 
     def __enter__(self) -> Self:
@@ -155,3 +178,9 @@ class CloudMLService:
     def __exit__(self, *_: object) -> None:
         """Stops."""
         self.stop()
+
+
+async def _tell_when_connected(service: Service, connected: threading.Event) -> None:
+    if service.mqtt is not None:
+        await service.mqtt.connection.wait_connected()
+    connected.set()

@@ -2,14 +2,16 @@
 
 A request is admitted (or refused: queue full, draining), waits for the simulated network where there is one, runs the
 model, and its reply is called exactly once, with an ``Answer`` or with the error. Nothing here blocks the event loop:
-delays are timers, and a model slower than a thread hand-over is executed in a thread of its own.
+delays are timers, and what takes longer than a thread hand-over is executed in a thread of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+import functools
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from tierwise.core.clocks import monotonic_ns
 from tierwise.core.errors import (
@@ -21,10 +23,13 @@ from tierwise.core.errors import (
     UnknownModelError,
 )
 from tierwise.core.messages import Answer
+from tierwise.serving.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from concurrent.futures import Future
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from numpy.typing import NDArray
 
     from tierwise.core.messages import Request
     from tierwise.serving.delay import Delay
@@ -33,6 +38,10 @@ if TYPE_CHECKING:
 
     Outcome = Answer | TierwiseError
     Reply = Callable[[Outcome], None]
+    Features = NDArray[Any] | Mapping[str, NDArray[Any]]
+
+INLINE_VALUES = 8192
+"""A larger request is executed in the thread also where the model is fast: a batch of thousands takes its time."""
 
 
 class DataPlane:
@@ -49,18 +58,20 @@ class DataPlane:
         self.inline = inline
         self.immediate = inline and delay is None
         self.accepting = True
-        self.pending = 0
+        self._count = 0
         self._queue_size = queue_size
         self._delay = delay
         self._idle: asyncio.Event | None = None
-        self._worker = None if inline else ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._worker: Worker[Outcome] = Worker("inference")
+        self._open: dict[int, Reply] = {}
 
     def submit(self, request: Request, meter: Meter, reply: Reply) -> None:
         """Answers ``request``: calls ``reply`` once, before returning or later on the event loop.
 
-        With a fast model and no delay (``immediate``) it happens before it returns: no task, no future, no thread.
+        With a fast model and no delay (``immediate``) it nearly always happens before it returns: no task, no future,
+        no thread. Only large batches, and what comes while one is executed, are answered later.
         """
-        if self.immediate and self.accepting:
+        if self.immediate and self.accepting and self._may_run_here(request):
             reply(_noted(self._execute(request), meter))
             return
         if not self.accepting:
@@ -71,15 +82,19 @@ class DataPlane:
             self._begin(request, meter, reply)
 
     def _begin(self, request: Request, meter: Meter, reply: Reply) -> None:
-        self.pending += 1
+        self._count += 1
+        number = self._count
+        self._open[number] = reply
         meter.in_progress += 1
 
         def finish(outcome: Outcome) -> None:
-            self.pending -= 1
+            waiting = self._open.pop(number, None)
+            if waiting is None:
+                return  # the service has stopped and said so
             meter.in_progress -= 1
-            if self._idle is not None and not self.pending:
+            if self._idle is not None and not self._open:
                 self._idle.set()
-            reply(outcome)
+            waiting(outcome)
 
         if self._delay is None:
             self._run(request, meter, finish)
@@ -99,18 +114,18 @@ class DataPlane:
         loop.call_later(up_ns * 1e-9, arrived)
 
     def _run(self, request: Request, meter: Meter, reply: Reply) -> None:
-        if self._worker is None:
+        if self.inline and self._may_run_here(request):
             reply(_noted(self._execute(request), meter))
             return
-        loop = asyncio.get_running_loop()
-
-        def done(future: Future[Outcome]) -> None:
-            loop.call_soon_threadsafe(executed, future.result())
 
         def executed(outcome: Outcome) -> None:
             reply(_noted(outcome, meter))
 
-        self._worker.submit(self._execute, request).add_done_callback(done)
+        self._worker.submit(functools.partial(self._execute, request), executed, asyncio.get_running_loop())
+
+    def _may_run_here(self, request: Request) -> bool:
+        """Whether the event loop can spare the time; a model executes one call at a time, wherever that is."""
+        return self._worker.idle and _values(request.features) <= INLINE_VALUES
 
     def _execute(self, request: Request) -> Outcome:
         """Runs the model. Never raises: an error is an outcome, also one that nobody thought of."""
@@ -146,22 +161,38 @@ class DataPlane:
         except Exception as error:  # noqa: BLE001 -- one bad request must not end the service; it is told to the client
             return InferenceError(f"{model.name} failed: {type(error).__name__}: {error}")
 
+    @property
+    def pending(self) -> int:
+        """Requests under way."""
+        return len(self._open)
+
     async def drain(self, timeout_s: float) -> int:
-        """Refuses new requests and waits for those under way. Returns how many were still unfinished after the time."""
+        """Refuses new requests and waits for those under way. Returns how many were given up after the time.
+
+        Those are told that the service has stopped.
+        """
         self.accepting = False
         self._idle = asyncio.Event()
-        if self.pending:
+        if self._open:
             try:
                 await asyncio.wait_for(self._idle.wait(), timeout_s)
             except TimeoutError:
-                return self.pending
+                given_up, self._open = list(self._open.values()), {}
+                for reply in given_up:
+                    reply(OverloadedError("the service stopped before the model had answered", retry_after_s=5.0))
+                return len(given_up)
         return 0
 
     def close(self) -> None:
-        """Ends the thread and frees the model. Call it after ``drain``."""
-        if self._worker is not None:
-            self._worker.shutdown(cancel_futures=True)
-        self.model.close()
+        """Frees the model and ends the thread, once that has finished. Call it after ``drain``."""
+        self._worker.close(self.model.close)
+
+
+def _values(features: Features) -> int:
+    """How many numbers a request holds."""
+    if isinstance(features, np.ndarray):
+        return features.size
+    return sum(array.size for array in features.values())
 
 
 def _noted(outcome: Outcome, meter: Meter) -> Outcome:

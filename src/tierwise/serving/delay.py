@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from tierwise.serving.settings import DelaySettings
 
 
+_MILLISECOND_NS = 1_000_000
+
+
 class Delay:
     """Draws one-way delays: ``latency_ms`` ± an evenly distributed ``jitter_ms``, never below zero."""
 
@@ -18,7 +21,11 @@ class Delay:
         self._random = random.Random(seed)  # noqa: S311 -- a network's jitter is no secret
 
     def draw_ns(self) -> int:
-        """One delay in nanoseconds."""
-        if not self._jitter_ns:
-            return round(self._latency_ns)
-        return max(0, round(self._latency_ns + self._random.uniform(-self._jitter_ns, self._jitter_ns)))
+        """One delay in nanoseconds: whole milliseconds, because timers count in those.
+
+        What is told to clients as configured is then what is waited for.
+        """
+        drawn_ns = self._latency_ns
+        if self._jitter_ns:
+            drawn_ns += self._random.uniform(-self._jitter_ns, self._jitter_ns)
+        return max(0, round(drawn_ns / _MILLISECOND_NS)) * _MILLISECOND_NS

@@ -40,11 +40,17 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Puts the record's ``extra`` fields behind the event as ``name=value``."""
-        facts = " ".join(f"{name}={value}" for name, value in _facts(record).items())
+        facts = " ".join(f"{name}={_on_one_line(value)}" for name, value in _facts(record).items())
         line = (
             f"{self.formatTime(record, '%H:%M:%S')} {record.levelname.lower()} {record.getMessage()} {facts}".rstrip()
         )
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _on_one_line(value: Any) -> str:  # noqa: ANN401 -- whatever is logged
+    """Ids come from clients: a line break in one must not look like a line of ours."""
+    text = str(value)
+    return text if text.isprintable() else repr(text)
 
 
 def configure_logging(settings: LogSettings) -> None:

@@ -151,6 +151,10 @@ class Meter:
         if len(self._requests) >= _GATHERED:
             self.count()
 
+    def refused(self, code: str) -> None:
+        """Notes a request that was not read to its end: there is nothing to measure of it."""
+        self.codes[code] += 1
+
     def traced(self, trace_id: str, span_id: str, duration_ns: int) -> None:
         """Notes that this trace is an example of a request that took so long. Costs nothing for others."""
         seconds = duration_ns * 1e-9

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import stat
 from typing import TYPE_CHECKING, Any
 
 from tierwise.core.errors import ModelFileError
-from tierwise.models.card import find_card, load_card, verify
+from tierwise.models.card import CARD_NAME, find_card, load_card, verify
 from tierwise.runtimes import load_runtime, warm_up
 from tierwise.runtimes.inputs import InputAdapter
 
@@ -70,12 +71,20 @@ def _values(array: NDArray[Any], *, is_batch: bool) -> Prediction:
 def find_artifact(settings: ModelSettings, *, tier: str) -> tuple[Path, ModelCard | None]:
     """The artifact that the settings mean, and the model card that lists it. Raises ``ModelFileError``."""
     path = settings.path
-    if not path.exists():
-        raise ModelFileError(f"no model at {path}: give an artifact or a model folder with --model or MODEL_PATH")
-    if path.is_dir() or path.name == "model.yaml":
+    try:
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ModelFileError(
+            f"no model at {path}: give an artifact or a model folder with --model or MODEL_PATH"
+        ) from error
+    except OSError as error:
+        raise ModelFileError(f"cannot read the model at {path}: {error.strerror} (--model or MODEL_PATH)") from error
+    except ValueError as error:  # a NUL byte in the name
+        raise ModelFileError(f"{str(path)!r}: not a file name") from error
+    if is_folder or path.name == CARD_NAME:
         card = load_card(path)
         artifact = card.artifact_for(settings.runtime or RUNTIME_BY_TIER[tier])
-        return (path if path.is_dir() else path.parent) / artifact.file, card
+        return (path if is_folder else path.parent) / artifact.file, card
     return path, find_card(path)
 
 

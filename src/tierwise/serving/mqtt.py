@@ -9,25 +9,19 @@ from typing import TYPE_CHECKING, Literal
 
 from mqtt5 import QoS
 
-from tierwise.core.clocks import epoch_us, monotonic_ns
+from tierwise.core.clocks import monotonic_ns
 from tierwise.core.errors import ConfigurationError, InferenceError, PayloadTooLargeError, TierwiseError, TransportError
 from tierwise.core.messages import Answer
 from tierwise.messaging.connection import MqttConnection
-from tierwise.messaging.payloads import (
-    RAW_CONTENT_TYPE,
-    decode_raw_request,
-    decode_request,
-    encode_error,
-    encode_result,
-    salvage_ids,
-)
+from tierwise.messaging.payloads import RAW_CONTENT_TYPE, decode_raw_request, decode_request
 from tierwise.messaging.settings import MqttConnectionSettings, Will
-from tierwise.messaging.topics import error_topic, is_device_id, is_topic_name, result_topic, shared, status_topic
+from tierwise.messaging.topics import shared, status_topic
 from tierwise.serving import traceparent
-from tierwise.serving.metrics import OK
+from tierwise.serving.mqtt_answers import error_message, may_answer_on, result_message, sender_of, user_properties
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from mqtt5 import PublishPacket
 
@@ -35,12 +29,9 @@ if TYPE_CHECKING:
     from tierwise.serving.dataplane import DataPlane
     from tierwise.serving.health import Health
     from tierwise.serving.metrics import ServiceMetrics
+    from tierwise.serving.mqtt_answers import Outgoing, Sender
     from tierwise.serving.settings import Endpoint, MqttSettings
-    from tierwise.serving.traceparent import TraceContext
     from tierwise.serving.tracing import Tracer
-
-TIMING = "tierwise-timing"
-"""A request with this user property gets ``arrived_us``, ``started_us`` and ``finished_us`` with its answer."""
 
 GOODBYE_S = 3.0
 """How long a stopping service waits for each answer of the broker."""
@@ -48,10 +39,8 @@ GOODBYE_S = 3.0
 SESSION_EXPIRY_S = 60
 """How long the broker keeps requests for a service that has lost its connection."""
 
-_LONGEST_TIMESTAMP = 19
-
 HEADER_BYTES = 65_536
-"""Room for topic and properties of the largest request: the payload limit is told by our error, not by the broker."""
+"""Room for topic and properties of the largest request that is read."""
 
 
 log = logging.getLogger("tierwise.mqtt")
@@ -94,6 +83,7 @@ class MqttTransport:
                 max_payload_bytes=max_payload_bytes,
             ),
             on_message=self._on_message,
+            on_oversize=self._on_request,
             on_state=self._on_state,
         )
 
@@ -120,19 +110,33 @@ class MqttTransport:
         await self.connection.stop(drain_s=GOODBYE_S)
 
     def _on_message(self, packet: PublishPacket, acknowledge: Callable[[], None]) -> None:
+        self._on_request(packet, len(packet.payload), acknowledge)
+
+    def _on_request(self, packet: PublishPacket, payload_bytes: int, acknowledge: Callable[[], None]) -> None:
+        """Takes a request. Of one that is far too large ``packet`` has only the beginning of the payload."""
         received_ns = monotonic_ns()
         device: DeviceRequest | None = None
         properties = dict(packet.user_properties) if packet.user_properties else {}
         trace = self._tracer.begin(properties.get(traceparent.HEADER))
 
         def reply(outcome: Answer | TierwiseError) -> None:
-            self._reply(packet, properties, device, outcome, received_ns=received_ns, trace=trace)
-            acknowledge()
+            told = user_properties(properties, outcome, trace)
+            sender = sender_of(packet, properties, device)
+            if device is not None and isinstance(outcome, Answer):
+                message = result_message(device, outcome, told)
+            else:
+                message = error_message(sender, _as_error(outcome), told)
+            code = self._publish(packet, sender, message, acknowledge)
+            self._meter.finished(code, monotonic_ns() - received_ns, payload_bytes, len(message.payload))
+            if trace is not None:
+                self._tracer.finish(trace, self._meter, code, received_ns, outcome)
 
         try:
-            if len(packet.payload) > self._max_payload_bytes:
-                size, limit = len(packet.payload), self._max_payload_bytes
-                raise PayloadTooLargeError(f"the request has {size} bytes, the limit is {limit} (--max-payload-bytes)")
+            if payload_bytes > self._max_payload_bytes:
+                limit = f"the limit is {self._max_payload_bytes} (--max-payload-bytes)"
+                raise PayloadTooLargeError(f"the request has {payload_bytes} bytes, {limit}")
+            if payload_bytes > len(packet.payload):
+                raise PayloadTooLargeError(f"topic and properties have more than {HEADER_BYTES} bytes")
             if packet.content_type == RAW_CONTENT_TYPE:
                 device = decode_raw_request(packet.payload, packet.user_properties, received_ns=received_ns)
             else:
@@ -146,35 +150,47 @@ class MqttTransport:
             request.deadline_ns = expires_ns if request.deadline_ns is None else min(expires_ns, request.deadline_ns)
         self._plane.submit(request, self._meter, reply)
 
-    def _reply(
-        self,
-        packet: PublishPacket,
-        properties: dict[str, str],
-        device: DeviceRequest | None,
-        outcome: Answer | TierwiseError,
-        *,
-        received_ns: int,
-        trace: TraceContext | None,
-    ) -> None:
-        code, topic, payload = _encode(packet, properties, device, outcome)
+    def _publish(
+        self, packet: PublishPacket, sender: Sender, message: Outgoing, acknowledge: Callable[[], None]
+    ) -> str:
+        """Publishes an answer, and acknowledges its request once the broker has it. Returns the outcome's code.
+
+        A request whose answer cannot be handed over (the broker is away and too much waits for it) stays
+        unacknowledged: the broker keeps it and delivers it again.
+        """
+        topics: list[tuple[str, bytes | None]] = [(message.topic, None)]
+        if packet.response_topic is not None and may_answer_on(packet.response_topic):
+            topics.append((packet.response_topic, packet.correlation_data))
         qos: Literal[0, 1] = 0 if packet.qos is QoS.AT_MOST_ONCE else 1
-        told = _user_properties(properties, outcome, trace)
+        left = len(topics)
+
+        def handed_over(error: TierwiseError | None) -> None:
+            nonlocal left
+            left -= error is None
+            if not left:
+                acknowledge()
+
         try:
-            self.connection.publish(topic, payload, qos=qos, user_properties=told)
-            if packet.response_topic and is_topic_name(packet.response_topic):
+            for topic, correlation_data in topics:
                 self.connection.publish(
-                    packet.response_topic,
-                    payload,
+                    topic,
+                    message.payload,
                     qos=qos,
-                    user_properties=told,
-                    correlation_data=packet.correlation_data,
+                    on_done=handed_over if qos else None,
+                    user_properties=message.user_properties,
+                    correlation_data=correlation_data,
                 )
+        except PayloadTooLargeError as error:
+            log.warning("answer too large for the broker", extra={"topic": message.topic, "reason": str(error)})
+            return self._publish(packet, sender, error_message(sender, error, []), acknowledge)
         except TierwiseError as error:
-            log.warning("answer not published", extra={"topic": topic, "reason": str(error)})
-            code = error.code
-        self._meter.finished(code, monotonic_ns() - received_ns, len(packet.payload), len(payload))
-        if trace is not None:
-            self._tracer.finish(trace, self._meter, code, received_ns, outcome)
+            log.warning("answer not published", extra={"topic": message.topic, "reason": str(error)})
+            return error.code
+        return message.code
+
+
+def _as_error(outcome: Answer | TierwiseError) -> TierwiseError:
+    return outcome if isinstance(outcome, TierwiseError) else InferenceError("an answer without a device")
 
 
 async def _in_time(goodbye: Awaitable[None], what: str) -> None:
@@ -186,71 +202,17 @@ async def _in_time(goodbye: Awaitable[None], what: str) -> None:
         log.warning("the broker did not answer", extra={"to": what, "reason": str(error) or f"within {GOODBYE_S:g} s"})
 
 
-def _encode(
-    packet: PublishPacket, properties: dict[str, str], device: DeviceRequest | None, outcome: Answer | TierwiseError
-) -> tuple[str, str, bytes]:
-    """Outcome code, topic and payload. An answer that JSON cannot carry becomes an error."""
-    if isinstance(outcome, Answer) and device is not None:
-        try:
-            payload = encode_result(device.device_id, device.timestamp_us, outcome)
-        except TierwiseError as unfit:
-            outcome = unfit
-        else:
-            return OK, result_topic(device.device_id), payload
-    error = outcome if isinstance(outcome, TierwiseError) else InferenceError("an answer without a device")
-    topic, payload = _error(packet, properties, device, error)
-    return error.code, topic, payload
-
-
-def _error(
-    packet: PublishPacket, properties: dict[str, str], device: DeviceRequest | None, error: TierwiseError
-) -> tuple[str, bytes]:
-    if device is not None:
-        return error_topic(device.device_id), encode_error(
-            device.device_id, device.timestamp_us, error, request_id=device.request.request_id
-        )
-    if packet.content_type == RAW_CONTENT_TYPE:
-        device_id, timestamp_us = _ids_of(properties)
-    else:
-        device_id, timestamp_us = salvage_ids(packet.payload)
-    return error_topic(device_id), encode_error(device_id, timestamp_us, error)
-
-
-def _ids_of(properties: dict[str, str]) -> tuple[str | None, int | None]:
-    """What ``salvage_ids`` finds in a payload, from the user properties of a raw request."""
-    device_id, timestamp_us = properties.get("device_id", ""), properties.get("timestamp_us", "")
-    is_number = timestamp_us.removeprefix("-").isdecimal() and len(timestamp_us) <= _LONGEST_TIMESTAMP
-    return device_id if is_device_id(device_id) else None, int(timestamp_us) if is_number else None
-
-
-def _user_properties(
-    asked: dict[str, str], outcome: Answer | TierwiseError, trace: TraceContext | None
-) -> list[tuple[str, str]]:
-    """Passes the trace context on, and the instants to whoever asked for them."""
-    told = [] if trace is None else [(traceparent.HEADER, trace.traceparent)]
-    if TIMING in asked and isinstance(outcome, Answer):
-        instants = {
-            "arrived_us": outcome.received_ns,
-            "started_us": outcome.started_ns,
-            "finished_us": outcome.finished_ns,
-        }
-        told += [(name, str(epoch_us(at_ns))) for name, at_ns in instants.items()]
-    return told
-
-
 def connection_settings(
     settings: MqttSettings, endpoint: Endpoint, *, service_id: str, receive_max: int, max_payload_bytes: int
 ) -> MqttConnectionSettings:
     """The connection of a service: its will says ``offline``. Raises ``ConfigurationError`` for unreadable files."""
-    password = None
+    password = None if settings.password_file is None else _secret(settings.password_file)
     context = None
-    try:
-        if settings.password_file is not None:
-            password = settings.password_file.read_text(encoding="utf-8").strip()
-        if settings.tls or settings.ca_file is not None:
+    if settings.tls or settings.ca_file is not None:
+        try:
             context = ssl.create_default_context(cafile=settings.ca_file)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"cannot read {settings.password_file or settings.ca_file}: {error}") from error
+        except OSError as error:  # also what ssl raises for a file that holds no certificate
+            raise ConfigurationError(f"cannot read {settings.ca_file} (--mqtt-ca-file): {error}") from error
     return MqttConnectionSettings(
         host=endpoint.host,
         port=endpoint.port,
@@ -265,3 +227,10 @@ def connection_settings(
         receive_max=min(receive_max, 65535),
         will=Will(status_topic(service_id), b"offline"),
     )
+
+
+def _secret(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot read {path} (--mqtt-password-file): {error}") from error

@@ -97,7 +97,7 @@ class PredictEndpoint:
     def refuse(self, error: TierwiseError, headers: Iterable[tuple[bytes, bytes]]) -> Response:
         """The response to a request whose body was not read to its end."""
         code, response = _respond(error)
-        self._meter.finished(code, 0, 0, len(response.body))
+        self._meter.refused(code)
         trace = self._tracer.begin(traceparent_of(headers))
         if trace is None:
             return response

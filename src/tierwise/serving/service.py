@@ -142,16 +142,20 @@ class Service:
         log.info("stopped")
 
     async def serve_until(self, stop: asyncio.Event) -> None:
-        """Runs until ``stop`` is set. Raises ``BrokerError`` where the broker refuses this client for good."""
+        """Opens the service, runs ``until`` and closes it."""
         async with self:
-            waiting: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
-            if self.mqtt is not None:
-                waiting.append(asyncio.create_task(self.mqtt.connection.wait_failed()))
-            done, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for task in pending:
-                task.cancel()
-            for task in done:
-                task.result()
+            await self.until(stop)
+
+    async def until(self, stop: asyncio.Event) -> None:
+        """Returns when ``stop`` is set. Raises ``BrokerError`` where the broker refuses this client for good."""
+        waiting: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
+        if self.mqtt is not None:
+            waiting.append(asyncio.create_task(self.mqtt.connection.wait_failed()))
+        done, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        for task in done:
+            task.result()
 
     async def _log_stats(self, interval_s: float) -> None:
         due = asyncio.get_running_loop().time()

@@ -41,19 +41,6 @@ class Endpoint(NamedTuple):
         return f"{host}:{self.port}"
 
 
-def parse_endpoint(text: str, *, default_port: int) -> Endpoint | None:
-    """``HOST``, ``HOST:PORT`` or ``[IPv6]:PORT``; ``off`` gives ``None``. Raises ``ConfigurationError``."""
-    if text.lower() == OFF:
-        return None
-    host, separator, port_text = text.rpartition(":")
-    if not separator or text.endswith("]"):
-        host, port_text = text, str(default_port)
-    host = host.removeprefix("[").removesuffix("]")
-    if not host or not port_text.isascii() or not port_text.isdigit() or int(port_text) > HIGHEST_PORT:
-        raise ConfigurationError(f"expected HOST:PORT or '{OFF}', got {text!r}")
-    return Endpoint(host, int(port_text))
-
-
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Which model is served, and how it is executed."""
 

@@ -15,7 +15,8 @@ def settings_page() -> str:
         "# Settings of a service\n",
         "`tierwise serve` and `tierwise cloud` take each setting from the command line or from the environment; the",
         "command line wins. `tierwise cloud` has other defaults: tier `cloud`, 50 ms each way, no HTTP.",
-        "`MQTT_BROKER_HOST` and `MQTT_BROKER_PORT` set the broker where `TIERWISE_MQTT` and `--mqtt` do not.\n",
+        "`MQTT_BROKER_HOST` and `MQTT_BROKER_PORT` set the broker where `TIERWISE_MQTT` and `--mqtt` do not; of a port",
+        "in the form `tcp://ADDRESS:PORT`, which Kubernetes sets for a Service `mqtt-broker`, the number counts.\n",
     ]
     groups: dict[str, list[Field]] = {}
     for field in fields():

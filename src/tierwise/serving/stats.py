@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from tierwise.serving.metrics import Figures
 
-KEPT_LOOKS = 64
-"""Arrays of durations that are kept for the percentiles of one interval: the latest, up to some 65,000 requests."""
+KEPT = 65_536
+"""Durations that are kept for the percentiles of one interval: about the latest so many."""
 
 
 class Stats:
@@ -28,8 +28,8 @@ class Stats:
     def _reset(self) -> None:
         self._since_ns = monotonic_ns()
         self._codes: Counter[str] = Counter()
-        self._request_ns: deque[NDArray[np.float64]] = deque(maxlen=KEPT_LOOKS)
-        self._inference_ns: deque[NDArray[np.float64]] = deque(maxlen=KEPT_LOOKS)
+        self._request_ns = _Latest()
+        self._inference_ns = _Latest()
 
     def add(self, figures: Figures) -> None:
         """Takes what a meter has counted."""
@@ -46,16 +46,28 @@ class Stats:
             "requests": count,
             "errors": count - self._codes[OK],
             "requests_per_s": round(count / seconds, 3),
-            "request_ms": _percentiles_ms(self._request_ns),
-            "inference_ms": _percentiles_ms(self._inference_ns),
+            "request_ms": self._request_ns.percentiles_ms(),
+            "inference_ms": self._inference_ns.percentiles_ms(),
         }
         self._reset()
         return figures
 
 
-def _percentiles_ms(durations_ns: deque[NDArray[np.float64]]) -> dict[str, float] | None:
-    values = np.concatenate([np.empty(0), *durations_ns]) / 1e6
-    if not values.size:
-        return None
-    found = np.percentile(values, (50, 95, 99)).tolist()
-    return {name: round(value, 4) for name, value in zip(("p50", "p95", "p99"), found, strict=True)}
+class _Latest:
+    """The latest durations, in the arrays in which they came."""
+
+    def __init__(self) -> None:
+        self._arrays: deque[NDArray[np.float64]] = deque()
+        self._size = 0
+
+    def append(self, durations_ns: NDArray[np.float64]) -> None:
+        self._arrays.append(durations_ns)
+        self._size += durations_ns.size
+        while self._size - self._arrays[0].size >= KEPT:
+            self._size -= self._arrays.popleft().size
+
+    def percentiles_ms(self) -> dict[str, float] | None:
+        if not self._size:
+            return None
+        found = np.percentile(np.concatenate(self._arrays) / 1e6, (50, 95, 99)).tolist()
+        return {name: round(value, 4) for name, value in zip(("p50", "p95", "p99"), found, strict=True)}

@@ -31,7 +31,9 @@ env.Replace(
     SIZEPRINTCMD="$SIZETOOL -B -d $SOURCES",
 )  # fmt: skip
 env.Append(
-    CCFLAGS=[*CPU, "-std=c99", "-O2", "-Wall", "-Wextra", "-ffunction-sections", "-fdata-sections"],
+    CCFLAGS=[
+        *CPU, "-std=c99", "-O2", "-fno-schedule-insns", "-Wall", "-Wextra", "-ffunction-sections", "-fdata-sections",
+    ],
     CPPDEFINES=[
         ("TW_INTERRUPT", board.get("build.interrupt")),
         ("TW_CLOCK_HZ", board.get("build.f_cpu").rstrip("L") + "u"),

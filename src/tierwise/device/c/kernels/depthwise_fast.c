@@ -7,6 +7,9 @@
 static void inside(int32_t at, int32_t size, int32_t taps, int32_t dilation, int32_t *first, int32_t *end) {
     *first = 0;
     *end = taps;
+    if (at >= 0 && at + (taps - 1) * dilation < size) {
+        return;
+    }
     while (*first < taps && at + *first * dilation < 0) {
         ++*first;
     }
@@ -37,24 +40,31 @@ static inline void tap(uint32_t zeros, const int8_t *x, const int16_t **w, four 
     sums->s3 = tw_smlatt(odd, w13, sums->s3);
 }
 
-/* Four channels under one patch. A function of its own, so that the loop has all registers to itself. */
-static __attribute__((noinline)) four sum_patch(const patch *p, const int8_t *row, const int16_t *w) {
+/* Four channels under one patch. A function of its own, so that the loops have all registers to themselves. */
+static __attribute__((noinline)) void four_channels(const patch *p, const int8_t *row, const int16_t *w,
+                                                    const tw_fast_channel *channel, int8_t *out) {
     four sums = {0, 0, 0, 0};
     const uint32_t zeros = p->zeros;
-    const int32_t step = p->step;
-    for (int32_t rows = p->rows; rows > 0; rows--, row += p->row_step, w += p->skipped_weights) {
-        if (p->taps == 3) { /* the usual filter */
+    const int32_t step = p->step, row_step = p->row_step, skipped = p->skipped_weights;
+    if (p->taps == 3) { /* the usual filter */
+        const int16_t *const end = w + p->rows * (12 + skipped);
+        for (; w != end; row += row_step, w += skipped) {
             tap(zeros, row, &w, &sums);
             tap(zeros, row + step, &w, &sums);
             tap(zeros, row + 2 * step, &w, &sums);
-        } else {
+        }
+    } else {
+        for (int32_t rows = p->rows; rows > 0; rows--, row += row_step, w += skipped) {
             const int16_t *const end = w + 4 * p->taps;
             for (const int8_t *x = row; w != end; x += step) {
                 tap(zeros, x, &w, &sums);
             }
         }
     }
-    return sums;
+    out[0] = tw_finish(tw_next_factors(&channel), sums.s0);
+    out[1] = tw_finish(tw_next_factors(&channel), sums.s1);
+    out[2] = tw_finish(tw_next_factors(&channel), sums.s2);
+    out[3] = tw_finish(tw_next_factors(&channel), sums.s3);
 }
 
 static void pixel(const tw_conv_params *p, const int8_t *image, int32_t y0, int32_t x0, int8_t *out) {
@@ -73,12 +83,9 @@ static void pixel(const tw_conv_params *p, const int8_t *image, int32_t y0, int3
     const int32_t weights_step = 4 * p->filter_h * p->filter_w;
     const int16_t *weights = (const int16_t *)p->weights + 4 * (fy0 * p->filter_w + fx0);
     const int8_t *corner = image + ((y0 + fy0 * p->dilation_h) * p->in_w + x0 + fx0 * p->dilation_w) * p->in_c;
-    for (int32_t left = p->out_c; left > 0; left -= 4, corner += 4, weights += weights_step) {
-        const four sums = sum_patch(&taps, corner, weights);
-        *out++ = tw_finish(tw_next_factors(&channel), sums.s0);
-        *out++ = tw_finish(tw_next_factors(&channel), sums.s1);
-        *out++ = tw_finish(tw_next_factors(&channel), sums.s2);
-        *out++ = tw_finish(tw_next_factors(&channel), sums.s3);
+    for (const int8_t *const end = out + p->out_c; out != end; out += 4, corner += 4, channel += 4) {
+        four_channels(&taps, corner, weights, channel, out);
+        weights += weights_step;
     }
 }
 

@@ -41,7 +41,8 @@ void tw_softmax(const tw_softmax_params *p, const int8_t *in, int8_t *out) {
         const int32_t exponent = 12 - zeros + 31 - 8;
         for (int32_t c = 0; c < p->depth; c++) {
             const int32_t product = tw_doubling_high_mul(scale, exp_at(p, largest - in[c]));
-            const int32_t value = tw_rounding_shift_right(product, exponent) + INT8_MIN;
+            /* Beyond 31 bits (hundreds of equal classes) nothing is left of any of them. */
+            const int32_t value = (exponent > 31 ? 0 : tw_rounding_shift_right(product, exponent)) + INT8_MIN;
             out[c] = (int8_t)tw_clamp(value, INT8_MIN, INT8_MAX);
         }
     }
