@@ -19,9 +19,11 @@ deploy.sh [--model FILE | --from DIR] [--overlay NAME] [--image-archive FILE | -
   --timeout SECONDS      how long to wait until the service is ready (300)
   --dry-run              say what would be done
 
-Run it on the master as root. A second run changes only what has changed; the broker's password stays.
+Run it on the master as root. A second run changes only what has changed; passwords stay.
 EOF
 }
+
+random() { od -An -N 24 -t x1 /dev/urandom | tr -d ' \n'; }
 
 image=tierwise:edge
 model=
@@ -101,7 +103,7 @@ if [ -n "$archive" ]; then
     fi
 fi
 
-# --- the model and the password, where "tierwise deploy" has not made them ---
+# --- the model and the passwords, where "tierwise deploy" has not made them ---
 namespace=tierwise
 if [ -n "$from" ]; then
     manifests=$from
@@ -116,9 +118,10 @@ else
             --dry-run=client --output yaml | kubectl apply --server-side --force-conflicts -f -
     fi
     if [ "$overlay" != dev ] && ! kubectl get secret tierwise-mqtt --namespace "$namespace" >/dev/null 2>&1; then
-        password=$(od -An -N 24 -t x1 /dev/urandom | tr -d ' \n')
+        password=$(random)
+        grafana=$(random)
         if [ -n "$DRY_RUN" ]; then
-            say "+ kubectl create secret generic tierwise-mqtt (user tierwise, a random password)"
+            say "+ kubectl create secret generic tierwise-mqtt tierwise-grafana (random passwords)"
         else
             # Through standard input: arguments can be read by every user of the machine.
             kubectl create -f - <<EOF
@@ -130,6 +133,14 @@ metadata:
 stringData:
   username: tierwise
   password: "$password"
+---
+apiVersion: v1
+kind: Secret
+metadata:
+  name: tierwise-grafana
+  namespace: $namespace
+stringData:
+  password: "$grafana"
 EOF
         fi
     fi

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.integration.engine import Engine
 
 ROOT = Path(__file__).parents[2]
-BUILD_CONTEXT = ("pyproject.toml", "README.md", "LICENSE", "src", "docker", "kubernetes")
+BUILD_CONTEXT = ("pyproject.toml", "README.md", "LICENSE", "src", "docker", "kubernetes", "monitoring")
 
 
 @pytest.fixture(scope="session")
