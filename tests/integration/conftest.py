@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.integration.engine import Engine
 
 ROOT = Path(__file__).parents[2]
-BUILD_CONTEXT = ("pyproject.toml", "README.md", "LICENSE", "src", "docker", "kubernetes")
+BUILD_CONTEXT = ("pyproject.toml", "README.md", "LICENSE", "src", "docker", "kubernetes", "monitoring")
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +60,11 @@ def cloud_image(engine: Engine, build_context: Path) -> str:
     if found.returncode:
         missing("pip finds no wheel of PyTorch's CPU build by itself (find-links)")
     return engine.build(build_context, target="cloud", tag="tierwise-test:cloud")
+
+
+@pytest.fixture
+def readable_model(anomaly_detector: Path) -> Path:
+    """A model's folder as a volume: readable for the container's user, who is nobody on this machine."""
+    for path in (anomaly_detector, *anomaly_detector.iterdir()):
+        path.chmod(path.stat().st_mode | 0o555)
+    return anomaly_detector

@@ -46,6 +46,11 @@ class Container:
         """Both streams so far."""
         return self.engine.run("logs", self.id, both=True)
 
+    def events(self, since: str) -> list[dict[str, Any]]:
+        """What happened to it since an instant, up to the last whole second."""
+        options = ("--since", since, "--until", "0s", "--filter", f"container={self.id}", "--format", "{{json .}}")
+        return [json.loads(line) for line in self.engine.run("events", *options).splitlines()]
+
     def execute(self, *command: str, options: tuple[str, ...] = ()) -> str:
         """Runs a command inside; its output."""
         return self.engine.run("exec", *options, self.id, *command)

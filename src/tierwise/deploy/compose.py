@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tierwise.deploy.model_files import ModelFiles
     from tierwise.deploy.options import DeployOptions
 
-PARTS = ("docker/compose.yaml", "docker/mosquitto", "docker/prometheus", "docker/grafana")
+PARTS = ("docker/compose.yaml", "docker/mosquitto", "docker/prometheus", "monitoring")
 
 
 def render_compose(options: DeployOptions) -> ModelFiles:

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from tierwise.deploy.model_files import ModelFiles
     from tierwise.deploy.options import DeployOptions
 
-PARTS = ("kubernetes", "docker/mosquitto", "docker/prometheus/rules")
+PARTS = ("kubernetes", "monitoring", "docker/mosquitto")
 IMAGE = "tierwise"
 MODEL_MAP = "tierwise-model"
 SETTINGS_MAP = "tierwise-settings"
-SECRET = "tierwise-mqtt"  # noqa: S105  a name
+SECRETS = ("mqtt", "grafana")
 CLOUD_MEMORY = {"requests": "512Mi", "limits": "1536Mi"}
 """PyTorch alone takes a quarter of a gigabyte."""
 
@@ -40,6 +40,7 @@ def render_kubernetes(options: DeployOptions, model: ModelFiles) -> None:
     copy_files(model, options.out / "model")
     if options.target != "dev":
         keep_or_make(options.out / "mqtt.env", prefix="username=tierwise\npassword=")
+        keep_or_make(options.out / "grafana.env", prefix="password=")
     dump_yaml(kustomization(options, model), options.out / "kustomization.yaml")
 
 
@@ -55,7 +56,7 @@ def kustomization(options: DeployOptions, model: ModelFiles) -> dict[str, Any]:
         content["components"] = [f"kubernetes/components/model-{options.delivery}"]
     content["configMapGenerator"] = _config_maps(options, model)
     if options.target != "dev":
-        content["secretGenerator"] = [{"name": SECRET, "envs": ["mqtt.env"]}]
+        content["secretGenerator"] = [{"name": f"tierwise-{name}", "envs": [f"{name}.env"]} for name in SECRETS]
     name, separator, tag = _image(options)
     content["images"] = [{"name": IMAGE, "newName": name, ("digest" if separator == "@" else "newTag"): tag}]
     if options.replicas is not None and options.target != "k3s":

@@ -1,4 +1,4 @@
-"""The trees ``docker/`` and ``kubernetes/``: the one source of every manifest, in a checkout and in a wheel."""
+"""The trees ``docker``, ``kubernetes`` and ``monitoring``: the one source of every manifest, also in a wheel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NOT_RENDERED = shutil.ignore_patterns("__pycache__", "mqtt-password", "grafana-
 
 
 def tree_root() -> Path:
-    """The folder that holds ``docker`` and ``kubernetes``. Raises ``DependencyError`` where neither place has them."""
+    """The folder that holds the trees. Raises ``DependencyError`` where neither place has them."""
     for root in (_INSTALLED, _CHECKOUT):
         if (root / "docker" / "compose.yaml").is_file() and (root / "kubernetes" / "base").is_dir():
             return root

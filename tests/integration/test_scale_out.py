@@ -1,0 +1,82 @@
+"""Replicas of one group behind a broker: more of them take more, and every request is answered once."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import TYPE_CHECKING
+
+import httpx
+from tests.integration.clients import sensor
+from tests.services import service
+from tests.waiting import until
+
+from tierwise.live.processes import free_port
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tierwise.live.broker import PrivateBroker
+
+GROUP = ("--share-group", "tierwise")
+REQUESTS = 2000
+
+
+def answered_by(port: int) -> int:
+    """Requests that the service behind ``port`` has answered over MQTT."""
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    counted = re.search(r'^tierwise_requests_total\{.*code="ok".*transport="mqtt".*\} (\S+)$', text, re.MULTILINE)
+    return int(float(counted[1])) if counted else 0
+
+
+async def test_two_replicas_share_the_requests_and_answer_each_once(
+    anomaly_detector: Path, broker: PrivateBroker
+) -> None:
+    ports = [free_port(), free_port()]
+    with sensor(broker.port) as asking:
+        async with contextlib.AsyncExitStack() as replicas:
+            for port in ports:
+                running = service("serve", anomaly_detector, broker, *GROUP, "--http", f"127.0.0.1:{port}")
+                await replicas.enter_async_context(running)
+            await until(lambda: len(asking.online()) == 2)
+            for number in range(REQUESTS):
+                asking.ask("sensor1", request_id=str(number))
+            await until(lambda: len(asking.answers) == REQUESTS, timeout_s=60)
+            parts = [answered_by(port) for port in ports]
+    assert set(asking.answers.values()) == {1}
+    assert sum(parts) == REQUESTS
+    # mosquitto gives each member its turn: the second replica takes about half of the work away from the first.
+    assert min(parts) > 0.25 * REQUESTS
+
+
+async def test_replica_that_joins_and_one_that_leaves_lose_and_double_nothing(
+    anomaly_detector: Path, broker: PrivateBroker
+) -> None:
+    """As an autoscaler does it under load: one becomes two, then the first goes."""
+    options = (*GROUP, "--http", "off")
+    with sensor(broker.port) as asking:
+        async with contextlib.AsyncExitStack() as later:
+            async with service("serve", anomaly_detector, broker, *options, "--service-id", "first"):
+                await until(lambda: len(asking.online()) == 1)
+                for number in range(REQUESTS // 2):
+                    asking.ask("sensor1", request_id=str(number))
+                second = service("serve", anomaly_detector, broker, *options, "--service-id", "second")
+                await later.enter_async_context(second)
+                await until(lambda: len(asking.online()) == 2)
+                for number in range(REQUESTS // 2, REQUESTS):
+                    asking.ask("sensor1", request_id=str(number))
+            await until(lambda: len(asking.answers) == REQUESTS, timeout_s=60)
+    assert set(asking.answers.values()) == {1}
+    assert asking.statuses["tierwise/first/status"] == "stopped"
+
+
+async def test_every_replica_answers_without_a_group(anomaly_detector: Path, broker: PrivateBroker) -> None:
+    """What the group is for: without it both answer everything."""
+    with sensor(broker.port) as asking:
+        async with (
+            service("serve", anomaly_detector, broker, "--http", "off", "--service-id", "first"),
+            service("serve", anomaly_detector, broker, "--http", "off", "--service-id", "second"),
+        ):
+            await until(lambda: len(asking.online()) == 2)
+            asking.ask("sensor1")
+            await until(lambda: asking.answers["sensor1"] == 2)
