@@ -11,6 +11,8 @@ TORCH_INDEX ?=
 MODEL ?= anomaly-detector
 OUT ?= demo
 TFLITE ?=
+# What the environment brings (pio, tierwise) is found by what runs in it.
+export PATH := $(abspath $(BIN)):$(PATH)
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
