@@ -90,6 +90,21 @@ def publish(port: int, *options: str) -> int:
     return subprocess.run(command, capture_output=True, check=False, timeout=20).returncode
 
 
+def test_password_is_hashed_where_a_temporary_file_can_be_written() -> None:
+    """``mosquitto_passwd`` needs /tmp, and the root is read-only in both deployments."""
+    yaml = YAML(typ="safe", pure=True)
+    compose = yaml.load(ROOT / "docker" / "compose.yaml")["services"]["mosquitto"]
+    assert compose["read_only"] is True
+    assert any(mount.startswith("/tmp:") for mount in compose["tmpfs"])
+    [pod] = [
+        item["spec"]["template"]["spec"]
+        for item in yaml.load_all(ROOT / "kubernetes" / "base" / "mosquitto" / "mosquitto.yaml")
+        if item["kind"] == "Deployment"
+    ]
+    [hashing] = pod["initContainers"]
+    assert {"/tmp", "/mosquitto/run"} <= {mount["mountPath"] for mount in hashing["volumeMounts"]}
+
+
 async def test_broker_asks_for_the_password(broker_port: int) -> None:
     assert publish(broker_port, "-u", "tierwise", "-P", PASSWORD) == 0
     assert publish(broker_port, "-u", "tierwise", "-P", "wrong") != 0
