@@ -71,9 +71,10 @@ class Sensor:
 
 
 @contextlib.contextmanager
-def sensor(port: int) -> Iterator[Sensor]:
+def sensor(port: int, *, username: str | None = None, password: str | None = None) -> Iterator[Sensor]:
     """A connected client that has subscribed to results, errors and statuses."""
     client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+    client.username_pw_set(username, password)
     client.max_inflight_messages_set(1000)
     seen = Sensor(client)
     ready = threading.Event()

@@ -132,15 +132,31 @@ def docker_engine() -> Iterator[Engine | str]:
     if client is None:
         yield "a Docker client that can build (docker.io, or docker with buildx) is not installed"
         return
-    if subprocess.run([client, "info"], capture_output=True, check=False, timeout=30).returncode == 0:
-        yield Engine(client, os.environ.get("TIERWISE_TEST_BASE_IMAGE", "python:3.12-slim"), {"DOCKER_BUILDKIT": "1"})
-        return
     missing = [name for name in ("dockerd", "debootstrap") if shutil.which(name) is None]
-    if os.geteuid() != 0 or missing:
+    can_make = os.geteuid() == 0 and not missing
+    if subprocess.run([client, "info"], capture_output=True, check=False, timeout=30).returncode == 0:
+        yield _with_base(client, can_make=can_make)
+    elif can_make:
+        with _private_engine(client) as engine:
+            yield engine
+    else:
         yield f"no Docker engine answers, and a private one needs root, dockerd and debootstrap (missing: {missing})"
-        return
-    with _private_engine(client) as engine:
-        yield engine
+
+
+def _with_base(client: str, *, can_make: bool) -> Engine | str:
+    """The machine's own engine, with the base that it can pull, else with one that is made here."""
+    env = {"DOCKER_BUILDKIT": "1"}
+    base = os.environ.get("TIERWISE_TEST_BASE_IMAGE", "python:3.12-slim")
+    for command in (("image", "inspect", base), ("pull", "--quiet", base)):
+        if subprocess.run([client, *command], capture_output=True, check=False, timeout=600).returncode == 0:
+            return Engine(client, base, env)
+    if not can_make:
+        return f"the Docker engine cannot pull {base}; TIERWISE_TEST_BASE_IMAGE names another"
+    engine = Engine(client, f"{PRIVATE_BASE}:latest", env)
+    if not engine.run("images", "--quiet", engine.base).strip():
+        with tempfile.TemporaryDirectory(prefix="tierwise-base-") as folder:
+            _import_base(engine, Path(folder) / "base")
+    return engine
 
 
 @contextlib.contextmanager

@@ -28,7 +28,12 @@ def render_compose(options: DeployOptions) -> ModelFiles:
     docker = options.out / "docker"
     for name in ("mqtt-password", "grafana-password"):
         keep_or_make(docker / name, mode=0o444)
-    values = {"MODEL_DIR": "../model", "MODEL_PATH": model.path_in_container, "CLOUD_REPLICAS": "1" if cloud else "0"}
+    values = {
+        "COMPOSE_PROJECT_NAME": "tierwise",
+        "MODEL_DIR": "../model",
+        "MODEL_PATH": model.path_in_container,
+        "CLOUD_REPLICAS": "1" if cloud else "0",
+    }
     (docker / ".env").write_text("".join(f"{name}={value}\n" for name, value in values.items()), encoding="utf-8")
     settings = "".join(f"{name}={value}\n" for name, value in options.settings.items())
     (docker / "service.env").write_text(settings, encoding="utf-8")
