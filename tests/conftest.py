@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tierwise.live.broker import PrivateBroker
+
+# A shell starts what it puts into the background with Ctrl-C ignored, and programs inherit that: tests of Ctrl-C would
+# wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TRAINING_PACKAGES = ("torch", "safetensors", "onnx", "onnxruntime", "ai_edge_litert", "ai_edge_quantizer", "sklearn")
 
