@@ -11,6 +11,8 @@ TORCH_INDEX ?=
 MODEL ?= anomaly-detector
 OUT ?= demo
 TFLITE ?=
+# What the environment brings (pio, tierwise) is found by what runs in it.
+export PATH := $(abspath $(BIN)):$(PATH)
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -20,11 +22,11 @@ help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## One trained model answering at the edge and in the cloud, side by side
-	@scripts/system-packages.sh mosquitto
+	@scripts/system-packages.sh mosquitto gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
 	@$(BIN)/tierwise demo --model $(MODEL) --out $(OUT)
 
 test: $(VENV)/.installed check  ## All checks and tests, also those against real servers
-	@scripts/system-packages.sh mosquitto mosquitto-clients chromium gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
+	@scripts/system-packages.sh mosquitto mosquitto-clients prometheus influxdb openssl chromium gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
 	@$(BIN)/python -m pytest
 
 check: $(VENV)/.installed  ## Style, types, layers
@@ -45,8 +47,8 @@ bench: $(VENV)/.installed  ## The benchmarks, as tables with ratio and target
 docs: $(VENV)/.installed  ## Rewrite the reference pages that are made from the code
 	@$(BIN)/python -m docs.generate
 
-clean:  ## Remove what these commands made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache models $(OUT)
+clean:  ## Remove what these commands made, except for models/: yours may be among them
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo
 
 # torch is installed first, so that its source is this one and no other package decides it.
 $(VENV)/.installed: pyproject.toml

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tests.devices.laboratory import Oracle
-from tests.devices.reference_models import MODELS as ARCHITECTURES
+from tests.device.laboratory import Oracle
+from tests.device.reference_models import MODELS as ARCHITECTURES
 
 from benchmarks.example import scratch
 from benchmarks.table import Row

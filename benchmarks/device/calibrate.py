@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from tests.devices.reference_models import MODELS
+from tests.device.reference_models import MODELS
 
 import tierwise.device
 from benchmarks.example import scratch

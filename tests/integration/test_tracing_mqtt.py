@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tests.device import device_on
 from tests.integration.servers import tierwise_serve
+from tests.sensor_client import device_on
 from tests.waiting import until
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from tests.components import need
 
 from tierwise.core.errors import ConfigurationError
 from tierwise.core.trace import TraceRow, read_trace_csv
+from tierwise.device.boards import load_board
 from tierwise.live import demo
 from tierwise.live.broker import private_broker
 from tierwise.live.demo import DemoSettings, Listener, run_demo
@@ -22,19 +23,24 @@ async def test_the_embedded_broker_does_where_mosquitto_is_missing(
     anomaly_detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     need(package="amqtt")
+    need(program="arm-none-eabi-gcc")
+    need(program="qemu-system-arm")
     monkeypatch.setattr(demo, "private_broker", functools.partial(private_broker, "amqtt"))
     steps: list[str] = []
     rows: list[TraceRow] = []
     settings = DemoSettings(model=str(anomaly_detector), requests=20, latency_ms=5, out=tmp_path / "out")
     result = await run_demo(settings, Listener(on_step=steps.append, on_row=rows.append))
 
-    assert result.problems == ()
+    assert result.problems == result.notes == ()
     assert result.summary.agreement == 1
     assert [(name, tier.answered, tier.errors) for name, tier in result.summary.tiers.items()] == [
+        ("device", 20, 0),
         ("edge", 20, 0),
         ("cloud", 20, 0),
     ]
-    assert not any(tier.queue_measured for tier in result.summary.tiers.values())
+    assert not any(result.summary.tiers[name].queue_measured for name in ("edge", "cloud"))
+    device = result.summary.tiers["device"]
+    assert device.energy_mj == pytest.approx(load_board("nucleo-l4r5zi").energy_mj(device.instructions or 0), rel=1e-3)
     assert result.summary.tiers["cloud"].configured_delay_ms == 10
     written = read_trace_csv(result.files.trace)
     assert sorted(rows, key=lambda row: (row.created_us, row.request_id, row.tier)) == written
@@ -43,8 +49,8 @@ async def test_the_embedded_broker_does_where_mosquitto_is_missing(
 
 
 async def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
-    settings = DemoSettings(requests=0, rate_hz=0, latency_ms=float("nan"), out=tmp_path / "out")
-    with pytest.raises(ConfigurationError, match=r"--requests.*--rate.*--latency-ms"):
+    settings = DemoSettings(requests=0, rate_hz=0, latency_ms=float("nan"), board="toaster", out=tmp_path / "out")
+    with pytest.raises(ConfigurationError, match=r"--requests.*--rate.*--latency-ms.*--board: unknown board 'toaster'"):
         await run_demo(settings)
     assert not (tmp_path / "out").exists()
 
@@ -54,3 +60,5 @@ def test_the_command_that_does_it_again_is_complete() -> None:
     assert settings.command() == (
         "tierwise demo --model 'my models/x' --requests 7 --rate 50 --edge-runtime litert --latency-ms 12.5 --seed 3"
     )
+    assert DemoSettings(device=False).command().endswith(" --seed 0 --no-device")
+    assert DemoSettings(board="my board.yaml").command().endswith(" --seed 0 --board 'my board.yaml'")

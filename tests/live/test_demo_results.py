@@ -92,6 +92,6 @@ def test_the_page_names_the_file_of_each_tier_and_leaves_out_what_is_unknown() -
         msgspec.structs.replace(CARD, threshold=None, labels=(), data=None), summarise(live_trace(), facts=FACTS)
     )
     assert facts["at the edge"].startswith("model.onnx")
-    assert "at the cloud" not in facts
+    assert "in the cloud" not in facts
     assert not {"threshold", "labels"} & set(facts)
     assert "data" not in facts

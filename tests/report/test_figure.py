@@ -9,26 +9,28 @@ import msgspec
 import numpy as np
 import pytest
 from tests.components import need
-from tests.report.traces import live_trace
+from tests.report.traces import device_trace, live_trace
 
 from tierwise.core.errors import DependencyError
 from tierwise.report.figure import TIER_COLOURS, draw_figure
-from tierwise.report.summary import summarise
+from tierwise.report.summary import TierFacts, summarise
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_draws_both_tiers_in_their_colours(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tiers", [("edge", "cloud"), ("device", "edge", "cloud")])
+def test_draws_all_tiers_in_their_colours(tiers: tuple[str, ...], tmp_path: Path) -> None:
     need(package="matplotlib")
     from matplotlib.image import imread  # noqa: PLC0415 - an optional extra
 
-    rows = live_trace(lost=3)
-    draw_figure(summarise(rows), rows, tmp_path / "demo.png")
+    rows = [*live_trace(lost=3), *(device_trace() if "device" in tiers else [])]
+    facts = {"device": TierFacts("firmware", "model-int8.tflite", "modelled", "a-board")}
+    draw_figure(summarise(rows, facts=facts), rows, tmp_path / "demo.png")
     pixels = (imread(tmp_path / "demo.png")[:, :, :3] * 255).round().astype(int)
 
     assert pixels.shape[:2] == (1000, 1800)
-    for tier in ("edge", "cloud"):
+    for tier in tiers:
         colour = [int(TIER_COLOURS[tier][at : at + 2], 16) for at in (1, 3, 5)]
         assert np.count_nonzero((pixels == colour).all(axis=2)) > 500, tier
 

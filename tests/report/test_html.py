@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tests.components import need
 from tests.report.browser import screenshot, visit
-from tests.report.traces import live_trace
+from tests.report.traces import device_trace, live_trace
 
 from tierwise.report.html import Report, render_html, write_html
 from tierwise.report.markup import Markup, element
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from tierwise.core.trace import TraceRow
 
 HOSTILE = """</script><script>document.title='pwned'</script><img src="http://evil.example/" onerror='x()'>&"'`${x}"""
-FACTS = {"edge": TierFacts("onnx", "model.onnx"), "cloud": TierFacts("torch", "model.pt2")}
+FACTS = {"edge": TierFacts("onnx", "model.onnx"), "cloud": TierFacts("torch", "model.pt2")} | {
+    "device": TierFacts("firmware", "model-int8.tflite", "modelled", "a-board", 1584.0)
+}
 
 
 def page_of(rows: list[TraceRow], *, note: str = "fine") -> Report:
@@ -39,7 +41,7 @@ def page_of(rows: list[TraceRow], *, note: str = "fine") -> Report:
 
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
-    write_html(page_of(live_trace(lost=5)), tmp_path / "report.html")
+    write_html(page_of([*live_trace(lost=5), *device_trace()]), tmp_path / "report.html")
     return tmp_path / "report.html"
 
 
@@ -154,6 +156,36 @@ def test_a_browser_runs_nothing_of_hostile_data(tmp_path: Path) -> None:
     assert seen.requests == []
 
 
+def test_what_is_modelled_is_marked_wherever_it_is_shown(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    device, edge = re.findall(r"<article.*?</article>", text)[:2]
+    assert "modelled for a-board" in device
+    assert "over-modelled" in device
+    assert "modelled" not in edge
+    assert text.count('class="over-modelled"') == 4, "card, bar, its key, legend of the plots"
+    assert "device, modelled" in text
+    assert "<small>firmware, times modelled</small>" in text
+    assert "Modelled times are not in it: device." in text
+    assert '"modelled":["device"],"over_time":["edge","cloud"]' in text
+
+
+def test_a_device_without_times_is_in_no_plot(tmp_path: Path) -> None:
+    write_html(page_of([*live_trace(), *device_trace(counted=False)]), tmp_path / "report.html")
+    seen = visit(tmp_path / "report.html")
+    assert seen.console == []
+    assert 'data-plots="3"' in seen.dom
+    assert "times not modelled" in seen.dom
+    assert "over-modelled" not in seen.dom.split("<main>")[1].split("<script")[0]
+
+
+def test_a_device_alone_is_drawn_over_time_too(tmp_path: Path) -> None:
+    write_html(page_of(device_trace()), tmp_path / "report.html")
+    seen = visit(tmp_path / "report.html")
+    assert seen.console == []
+    assert 'data-plots="3"' in seen.dom
+    assert "Modelled times are not in it" not in seen.dom
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_curves_are_seen_in_the_colours_of_their_tiers(page: Path, tmp_path: Path, *, dark: bool) -> None:
     need(package="matplotlib")
@@ -163,7 +195,11 @@ def test_the_curves_are_seen_in_the_colours_of_their_tiers(page: Path, tmp_path:
     pixels = (imread(tmp_path / "seen.png")[:, :, :3] * 255).round().astype(int)
     ground = pixels[5, 5]
     assert (ground.max() < 40) == dark
-    colours = ((0x6D, 0xB3, 0xFF), (0xFF, 0x9D, 0x66)) if dark else ((0x0B, 0x62, 0xC4), (0xC2, 0x41, 0x0C))
+    colours = (
+        ((0x4F, 0xD1, 0xA1), (0x6D, 0xB3, 0xFF), (0xFF, 0x9D, 0x66))
+        if dark
+        else ((0x04, 0x78, 0x57), (0x0B, 0x62, 0xC4), (0xC2, 0x41, 0x0C))
+    )
     middle = pixels[1000:1900]  # the plots: no text in these colours there
     for colour in colours:
         assert np.count_nonzero((middle == colour).all(axis=2)) > 300, colour

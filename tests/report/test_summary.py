@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.report.traces import live_trace
+from tests.report.traces import device_trace, live_trace
 
 from tierwise.core.trace import TraceRow, read_trace_csv, write_trace_csv
 from tierwise.report.summary import TierFacts, as_json, summarise
@@ -54,6 +54,26 @@ def test_figures_worked_out_by_hand() -> None:
     assert edge.breakdown_ms.inference == pytest.approx(0.08)
     assert edge.breakdown_ms.network == pytest.approx(0.5)
     assert edge.breakdown_ms.total == pytest.approx(0.6)
+
+
+def test_on_the_sensors_own_board_the_inference_is_all_there_is() -> None:
+    facts = {"device": TierFacts("firmware", "model-int8.tflite", "modelled", "a-board", 1584.0)}
+    device = as_json(summarise(device_trace(requests=7), facts=facts))["tiers"]["device"]
+
+    assert device["end_to_end_ms"] == device["inference_ms"] == {"p50": 0.015365, "p95": 0.015365, "p99": 0.015365}
+    assert device["breakdown_ms"] == {"queue": 0, "inference": 0.015365, "network": 0, "configured": 0}
+    assert (device["network_share"], device["bytes_per_request"]) == (0, 0)
+    assert device["energy_mj"] == pytest.approx(0.015365e-3 * 41.6, abs=1e-9)
+    assert (device["basis"], device["board"], device["instructions"]) == ("modelled", "a-board", 1584)
+
+
+def test_answers_without_any_time_still_count() -> None:
+    device = as_json(summarise(device_trace(requests=8, counted=False)))["tiers"]["device"]
+
+    assert (device["answered"], device["errors"]) == (8, 0)
+    assert device["accuracy"] is not None
+    assert device["end_to_end_ms"] == device["inference_ms"] == {"p50": None, "p95": None, "p99": None}
+    assert device["energy_mj"] is device["breakdown_ms"] is device["network_share"] is None
 
 
 def test_a_configured_delay_is_never_counted_as_measured() -> None:

@@ -7,13 +7,14 @@ import io
 import msgspec
 import pytest
 from rich.console import Console
-from tests.report.traces import live_trace
+from tests.report.traces import device_trace, live_trace
 
 from tierwise.report import words
 from tierwise.report.summary import TierFacts, summarise
-from tierwise.report.tables import METRICS, summary_view
+from tierwise.report.tables import METRICS, heading, metrics, summary_view
 
 FACTS = {"edge": TierFacts("onnx", "model.onnx"), "cloud": TierFacts("torch", "model.pt2")}
+DEVICE = TierFacts("firmware", "model-int8.tflite", "modelled", board="a-board", instructions=1584.0)
 
 
 def shown(width: int, *, lost: int = 0, encoding: str = "utf-8") -> str:
@@ -54,19 +55,57 @@ def test_errors_are_shown_with_their_reason() -> None:
     assert "7 of 200 requests failed" in " ".join(text.split())
 
 
-def test_a_modelled_tier_says_so() -> None:
-    facts = {"edge": TierFacts("tflm", "model-int8.tflite", "modelled")}
-    edge = summarise([row for row in live_trace() if row.tier == "edge"], facts=facts).tiers["edge"]
-    assert words.sentence(edge).startswith("Modelled with tflm, model-int8.tflite, not measured")
+def test_a_modelled_tier_says_so_in_the_heading_and_in_words() -> None:
+    summary = summarise(device_trace(), facts={"device": DEVICE})
+    device = summary.tiers["device"]
+    assert heading("device", device) == "device\nfirmware\ntimes modelled"
+    told = words.sentence(device)
+    assert told.startswith("Real answers with firmware, model-int8.tflite. Times and energy are modelled for a-board")
+    assert "1,584 counted instructions" in told
+    assert "not measured" in told
+    assert "nothing is sent" in told
+    assert "measured with" not in told
+
+
+def test_a_device_whose_time_nobody_models_has_answers_and_no_times() -> None:
+    rows = device_trace(counted=False)
+    facts = {"device": msgspec.structs.replace(DEVICE, runtime="host build", instructions=None)}
+    summary = summarise([*live_trace(), *rows], facts=facts)
+    device = summary.tiers["device"]
+    assert device.accuracy is not None
+    assert device.end_to_end_ms.p50 is None
+    assert heading("device", device) == "device\nhost build\ntimes not modelled"
+    assert "gcc-arm-none-eabi, libnewlib-arm-none-eabi and qemu-system-arm" in words.sentence(device)
+    assert "device takes is neither measured nor modelled" in words.lede(summary)
+    assert "energy" not in " ".join(title for title, _ in metrics(summary))
+
+
+def test_measured_and_modelled_times_are_in_sentences_of_their_own() -> None:
+    told = words.lede(summarise([*live_trace(), *device_trace()], facts=FACTS | {"device": DEVICE}))
+    measured, _, rest = told.partition(". ")
+    assert measured.startswith("Half of the answers came within")
+    assert "device" not in measured
+    assert "The device needs 0.015 ms and 0.639 µJ, modelled for a-board, not measured." in rest
 
 
 def test_three_tiers_fit_eighty_columns() -> None:
-    rows = live_trace()
-    rows += [msgspec.structs.replace(row, tier="device") for row in rows if row.tier == "edge"]
     file = io.StringIO()
-    Console(file=file, width=80).print(summary_view(summarise(rows, facts=FACTS)))
-    p50 = next(line for line in file.getvalue().splitlines() if "end to end" in line)
+    summary = summarise([*live_trace(), *device_trace()], facts=FACTS | {"device": DEVICE})
+    Console(file=file, width=80).print(summary_view(summary))
+    text = file.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "times modelled" in text
+    p50 = next(line for line in text.splitlines() if "end to end" in line)
     assert len(p50.split()) == len(["end", "to", "end", "p50,", "ms", "device", "edge", "cloud"])
+    assert next(line.split() for line in text.splitlines() if "energy an" in line)[-4:] == ["0.639", "µJ", "-", "-"]
+    assert next(line.split() for line in text.splitlines() if "instructions, c" in line)[-3:] == ["1,584", "-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.000639, "0.639 µJ"), (0.0325, "32.5 µJ"), (1.82, "1.82 mJ"), (None, "-")]
+)
+def test_energy_has_a_unit_that_suits_it(value: float | None, text: str) -> None:
+    assert words.energy(value) == text
 
 
 def test_a_share_is_called_all_or_nothing_only_when_it_is() -> None:

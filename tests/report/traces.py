@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import msgspec
 import numpy as np
 
 from tierwise.core.trace import TraceRow
@@ -53,3 +56,24 @@ def live_trace(
                 )
             )
     return rows
+
+
+def device_trace(*, requests: int = 200, counted: bool = True, inference_us: float = 15.365) -> list[TraceRow]:
+    """The same samples on the sensor's own board: times and energy modelled, nothing sent."""
+    rows = [row for row in live_trace(requests=requests) if row.tier == "edge"]
+    return [
+        msgspec.structs.replace(
+            row,
+            tier="device",
+            sent_us=None,
+            arrived_us=row.created_us if counted else None,
+            started_us=row.created_us if counted else None,
+            finished_us=row.created_us + math.ceil(inference_us) if counted else None,
+            answered_us=row.created_us + math.ceil(inference_us) if counted else None,
+            bytes_up=0,
+            bytes_down=0,
+            energy_device_j=inference_us * 41.6e-9 if counted else None,
+            inference_us=inference_us if counted else None,
+        )
+        for row in rows
+    ]

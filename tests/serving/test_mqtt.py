@@ -15,8 +15,8 @@ import mqtt5
 import msgspec
 import pytest
 
-from tests.device import REQUEST_TOPIC, device_on
 from tests.messaging.peers import FakeBroker, Session, accept
+from tests.sensor_client import REQUEST_TOPIC, device_on
 from tests.serving.fakes import served
 from tests.waiting import until
 from tierwise.core.errors import BrokerError, ConfigurationError
@@ -252,6 +252,28 @@ async def test_a_request_is_acknowledged_only_after_the_broker_has_its_answer() 
     async with FakeBroker(script) as broker, serving(broker, latency_ms=20):
         await until(lambda: len(order) == 2)
     assert order == ["answered", "acknowledged"]
+
+
+async def test_a_request_whose_answer_the_broker_refuses_does_not_keep_its_place() -> None:
+    refused, acknowledged = mqtt5.PubAckReasonCode.NOT_AUTHORIZED, asyncio.Event()
+
+    async def script(session: Session) -> None:
+        await granted(session)
+        payload = msgspec.json.encode(GOOD)
+        at_least_once = mqtt5.QoS.AT_LEAST_ONCE
+        session.send(
+            mqtt5.PublishPacket(REQUEST_TOPIC, payload, qos=at_least_once, packet_id=7, response_topic="not/allowed")
+        )
+        while not acknowledged.is_set():
+            packet = await session.receive()
+            if isinstance(packet, mqtt5.PubAckPacket):
+                acknowledged.set()
+            elif isinstance(packet, mqtt5.PublishPacket) and packet.packet_id is not None:
+                code = refused if packet.topic == "not/allowed" else mqtt5.PubAckReasonCode.SUCCESS
+                session.send(mqtt5.PubAckPacket(packet.packet_id, reason_code=code))
+
+    async with FakeBroker(script) as broker, serving(broker), asyncio.timeout(10):
+        await acknowledged.wait()
 
 
 async def granted(session: Session, **connack: Any) -> None:

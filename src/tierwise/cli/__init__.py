@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("tierwise.cli.serve:serve", "Serve a model over MQTT and HTTP."),
     "cloud": ("tierwise.cli.serve:cloud", "Serve a model as a cloud tier with a simulated network delay."),
     "predict": ("tierwise.cli.predict:predict", "Run a model on a file of samples."),
+    "simulate": ("tierwise.cli.simulate:simulate", "Run a scenario in virtual time: latency, accuracy, energy, cost."),
     "model": ("tierwise.cli.model:model", "Create and inspect models."),
     "deploy": ("tierwise.cli.deploy:deploy", "Write the manifests that run a model on Docker or Kubernetes."),
     "device": ("tierwise.cli.device:device", "Compile a model for a microcontroller, run it there, watch it."),

@@ -35,6 +35,8 @@ FOLDER = click.Path(path_type=Path)
 @click.option("--rate", "rate_hz", default=50.0, help="Requests a second to each tier.")
 @click.option("--edge-runtime", type=click.Choice(["onnx", "litert"]), default="onnx", help="What the edge runs.")
 @click.option("--latency-ms", default=50.0, help="One-way delay of the cloud's simulated network.")
+@click.option("--device/--no-device", default=True, help="Also on an emulated microcontroller, where tools are there.")
+@click.option("--board", default="nucleo-l4r5zi", help="Board that the device's time and energy are modelled for.")
 @click.option("--out", type=FOLDER, default=Path("demo"), help="Folder of the results.")
 @click.option("--models", type=FOLDER, default=Path("models"), help="Folder of created models.")
 @click.option(
@@ -46,10 +48,11 @@ FOLDER = click.Path(path_type=Path)
 @click.option("--seed", default=0, help="Which held-out samples, in which order.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def demo(mqtt: str | None, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - fields of the settings
-    """Answer real requests at the edge and in the cloud, side by side.
+    """Answer real requests on the device, at the edge and in the cloud, side by side.
 
-    Starts a private MQTT broker, an edge service, a cloud service behind a simulated network, and a sensor that sends
-    held-out samples to both. Shows latency, accuracy and agreement, and writes trace.csv and report.html.
+    Starts a private MQTT broker, an edge service, a cloud service behind a simulated network, firmware on an emulated
+    microcontroller, and a sensor that sends held-out samples to each. Shows latency, accuracy and agreement, and writes
+    trace.csv and report.html. The firmware's answers are real; its time and energy are modelled for the board.
     """
     try:
         # Heavy imports belong to the command, not to `--help`.
@@ -65,8 +68,8 @@ def demo(mqtt: str | None, *, as_json: bool, **options: Any) -> None:  # noqa: A
         _print_json(result)
     else:
         _print(result)
-    for problem in result.problems:
-        click.echo(f"tierwise: {problem}", err=True)
+    for line in (*result.notes, *result.problems):
+        click.echo(f"tierwise: {line}", err=True)
     sys.exit(1 if result.problems else 0)
 
 
@@ -171,6 +174,7 @@ def _print_json(result: DemoResult) -> None:
     figures = as_json(result.summary) | {
         "files": {name: str(path) if path else None for name, path in files.items()},
         "problems": list(result.problems),
+        "notes": list(result.notes),
     }
     click.echo(msgspec.json.format(msgspec.json.encode(figures), indent=2))
 
@@ -178,7 +182,7 @@ def _print_json(result: DemoResult) -> None:
 def _print(result: DemoResult) -> None:
     from rich.console import Console  # noqa: PLC0415
 
-    from tierwise.live.results import LOG_NAME  # noqa: PLC0415
+    from tierwise.live.results import FIRMWARE_NAME, LOG_NAME  # noqa: PLC0415
     from tierwise.report.tables import summary_view  # noqa: PLC0415
 
     Console(highlight=False).print(summary_view(result.summary))
@@ -187,6 +191,8 @@ def _print(result: DemoResult) -> None:
     click.echo(f"report   {files.report} (plots; opens in a browser without a network)")
     click.echo(f"trace    {files.trace} (a row a request, with every instant)")
     click.echo(f"log      {files.trace.with_name(LOG_NAME)} (what the services said)")
+    if "device" in result.summary.tiers:
+        click.echo(f"firmware {files.trace.with_name(FIRMWARE_NAME)} (the device's C code and build report)")
     if files.figure is not None:
         click.echo(f"picture  {files.figure}")
     else:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TraceRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One request. Instants are integer microseconds on one clock; ``None`` (an empty cell) where nobody measured.
+    """One request. Instants are integer microseconds on one clock; ``None`` (an empty cell) where nobody knows them.
 
     created → sent (device) → arrived → started → finished (tier) → answered (device).
     ``outcome`` is ``answered``, or the code of the error, or why it was lost (``timeout``, ``link_loss``, …).

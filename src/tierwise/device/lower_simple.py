@@ -73,13 +73,15 @@ def lower_binary(operator: Operator) -> Step:
     except ValueError:
         raise operator.refuse(f"{a} and {b} cannot be broadcast to one shape") from None
     require_shape(operator, output, shape)
-    dims = _four(operator, shape)
+    same = a.shape == b.shape
+    # Without broadcasting, all dimensions are one.
+    dims = (1, 1, 1, output.size) if same else _four(operator, shape)
     factors = _add_factors(operator, a, b, output) if operator.name == "ADD" else _mul_factors(operator, a, b, output)
     low, high = activation_range(operator, output)
     fields: dict[str, Field] = {
         "dims": dims,
-        "stride_a": _broadcast_strides(operator, a.shape),
-        "stride_b": _broadcast_strides(operator, b.shape),
+        "stride_a": (0, 0, 0, 1) if same else _broadcast_strides(operator, a.shape),
+        "stride_b": (0, 0, 0, 1) if same else _broadcast_strides(operator, b.shape),
         "zero_a": a.quantized.zero_point,
         "zero_b": b.quantized.zero_point,
         "zero_out": output.quantized.zero_point,

@@ -1,4 +1,4 @@
-"""The main job: one model answering real requests at the edge and in the cloud, each a process of its own."""
+"""The main job: one model answering real requests on the device, at the edge and in the cloud, side by side."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tierwise.core.errors import ConfigurationError
+from tierwise.device.boards import DEFAULT_BOARD, load_board
+from tierwise.device.bridge import DEVICE_REQUEST_TOPIC
 from tierwise.live.broker import private_broker
-from tierwise.live.results import Files, make_folder, write_results
+from tierwise.live.device import TIER as DEVICE
+from tierwise.live.device import NoDeviceError, own_board
+from tierwise.live.results import FIRMWARE_NAME, Files, make_folder, write_results
 from tierwise.live.samples import held_out_samples
 from tierwise.live.sensor import Pace, Sensor, Target
 from tierwise.live.services import START_TIMEOUT_S, ServiceSpec, StatusWatch, started
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from tierwise.core.trace import TraceRow
+    from tierwise.live.device import OwnBoard
     from tierwise.live.processes import Child
     from tierwise.models.card import ModelCard
 
@@ -45,6 +50,10 @@ class DemoSettings:
     edge_runtime: Literal["onnx", "litert"] = "onnx"
     latency_ms: float = 50.0
     """Delay of the cloud's simulated network, one way."""
+    device: bool = True
+    """Whether an emulated microcontroller answers too."""
+    board: str = DEFAULT_BOARD
+    """The board that the device's times and energy are modelled for: a name, or the path of a profile."""
     out: Path = Path("demo")
     models: Path = Path("models")
     """Where created models are kept."""
@@ -56,6 +65,8 @@ class DemoSettings:
         parts = ["tierwise", "demo", "--model", self.model, "--requests", str(self.requests)]
         parts += ["--rate", f"{self.rate_hz:g}", "--edge-runtime", self.edge_runtime]
         parts += ["--latency-ms", f"{self.latency_ms:g}", "--seed", str(self.seed)]
+        parts += [] if self.device else ["--no-device"]
+        parts += ["--board", self.board] if self.board != DEFAULT_BOARD else []
         if self.mqtt is not None:
             parts += ["--mqtt", f"{self.mqtt.host}:{self.mqtt.port}"]
         return shlex.join(parts)
@@ -71,11 +82,15 @@ class Listener:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoResult:
-    """The figures, where they are written, and what went wrong on the way."""
+    """The figures, where they are written, and what went wrong on the way.
+
+    ``notes`` say what is not shown because this machine or this model lacks something; that is no failure.
+    """
 
     summary: Summary
     files: Files
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +118,8 @@ async def run_demo(settings: DemoSettings, listener: Listener | None = None) -> 
     _check(settings)
     make_folder(settings.out)
     folder, card = await _model(settings, hear)
-    specs = _specs(settings, folder, token=secrets.token_hex(3))
+    token = secrets.token_hex(3)
+    specs = _specs(settings, folder, token=token)
     facts = {spec.tier: TierFacts(spec.runtime, card.artifact_for(spec.runtime).file) for spec in specs}
     samples = held_out_samples(card, folder, count=settings.requests, seed=settings.seed)
     async with contextlib.AsyncExitStack() as stack:
@@ -115,20 +131,35 @@ async def run_demo(settings: DemoSettings, listener: Listener | None = None) -> 
             spec: await stack.enter_async_context(started(spec, broker.address, is_shared=broker.is_shared))
             for spec in specs
         }
+        # The services take seconds to start; meanwhile the firmware is built.
+        device: OwnBoard | None = None
+        notes: tuple[str, ...] = ()
+        if settings.device:
+            hear.on_step("building the firmware of the device")
+            device, notes = await _device(settings, stack, broker, (folder, card), token)
         for spec, child in services.items():
             hear.on_step(f"starting the {spec.tier} service with {spec.runtime}")
             await child.wait_ready(lambda spec=spec: watch.is_online(spec.service_id), timeout_s=START_TIMEOUT_S)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
-        hear.on_step("asking both tiers")
-        device_id = f"demo-sensor-{secrets.token_hex(3)}"
-        async with Sensor(broker.settings, device_id=device_id, model=card.name, on_row=hear.on_row) as sensor:
+        hear.on_step("asking the edge and the cloud")
+        name = f"demo-sensor-{token}"
+        async with Sensor(broker.settings, device_id=name, model=card.name, on_row=hear.on_row) as sensor:
             targets = [Target(spec.tier, spec.topic) for spec in specs]
             rows = await sensor.send(samples, targets, Pace(rate_hz=settings.rate_hz))
+        if device is not None:  # by itself, so that it disturbs nobody's latency
+            hear.on_step("asking the device")
+            rows += await device.ask(samples, broker.settings, device_id=name, model=card.name, on_row=hear.on_row)
+            facts[DEVICE] = device.facts(rows)
         problems = [_ended(child) for child in services.values() if child.exit_code is not None]
         hear.on_step("stopping the services")
     summary = summarise(rows, facts=facts)
+    if device is not None and (asked := summary.tiers[DEVICE].requests) < settings.requests:
+        problems.append(f"the device stopped answering; it was asked {asked} of {settings.requests} samples")
     problems += [f"the {name} answered nothing" for name, tier in summary.tiers.items() if not tier.answered]
-    files = write_results(summary, rows, card, command=settings.command(), broker=broker.name, out=settings.out)
-    return DemoResult(summary=summary, files=files, problems=tuple(problems))
+    rows.sort(key=lambda row: (row.created_us, row.request_id, row.tier))
+    files = write_results(
+        summary, rows, card, command=settings.command(), broker=broker.name, out=settings.out, notes=notes
+    )
+    return DemoResult(summary=summary, files=files, problems=tuple(problems), notes=notes)
 
 
 def _check(settings: DemoSettings) -> None:
@@ -140,6 +171,10 @@ def _check(settings: DemoSettings) -> None:
         problems.append(f"--rate: expected requests a second above 0, at most 100000, got {settings.rate_hz:g}")
     if not 0 <= settings.latency_ms <= 60_000:  # noqa: PLR2004 - a minute each way
         problems.append(f"--latency-ms: expected 0 to 60000, got {settings.latency_ms:g}")
+    try:
+        load_board(settings.board)
+    except ConfigurationError as error:
+        problems.append(f"--board: {error}")
     if problems:
         raise ConfigurationError("; ".join(problems))
 
@@ -163,8 +198,8 @@ async def _model(settings: DemoSettings, hear: Listener) -> tuple[Path, ModelCar
 
 
 def _specs(settings: DemoSettings, folder: Path, *, token: str) -> list[ServiceSpec]:
-    """Edge and cloud. On a broker that others use too, topics of our own keep their services out of it."""
-    suffix = "" if settings.mqtt is None else f"/demo-{token}"
+    """Edge and cloud."""
+    suffix = _suffix(settings, token)
     return [
         ServiceSpec(
             tier="edge",
@@ -182,6 +217,27 @@ def _specs(settings: DemoSettings, folder: Path, *, token: str) -> list[ServiceS
             latency_ms=settings.latency_ms,
         ),
     ]
+
+
+def _suffix(settings: DemoSettings, token: str) -> str:
+    """On a broker that others use too, topics of our own keep their services out of it."""
+    return "" if settings.mqtt is None else f"/demo-{token}"
+
+
+async def _device(
+    settings: DemoSettings, stack: contextlib.AsyncExitStack, broker: _Broker, model: tuple[Path, ModelCard], token: str
+) -> tuple[OwnBoard | None, tuple[str, ...]]:
+    """The device tier, answering until the stack unwinds; or why there is none."""
+    folder, card = model
+    try:
+        return await stack.enter_async_context(
+            own_board(
+                card, folder, settings.out / FIRMWARE_NAME, broker.settings, device_id=f"demo-device-{token}",
+                topic=f"{DEVICE_REQUEST_TOPIC}{_suffix(settings, token)}", board=settings.board,
+            )
+        ), ()  # fmt: skip
+    except NoDeviceError as error:
+        return None, (f"no device tier: {error}",)
 
 
 @contextlib.asynccontextmanager

@@ -218,9 +218,9 @@ def _command(arguments: Sequence[str | Path]) -> list[str]:
 
 
 def find_program(name: str | Path) -> str | None:
-    """Where a program is; also in the folders of system programs, which an ordinary user's PATH often lacks."""
-    path = os.environ.get("PATH", os.defpath)
-    return shutil.which(name, path=f"{path}{os.pathsep}{_SYSTEM_FOLDERS}")
+    """Where a program is; also beside this Python, and in the folders of system programs that a PATH often lacks."""
+    folders = (os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent), _SYSTEM_FOLDERS)
+    return shutil.which(name, path=os.pathsep.join(folders))
 
 
 def free_port(host: str = "127.0.0.1") -> int:

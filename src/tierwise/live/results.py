@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tierwise.core.errors import ConfigurationError, DependencyError
 from tierwise.core.trace import write_trace_csv
+from tierwise.report import words
 from tierwise.report.environment import environment_facts
 from tierwise.report.figure import draw_figure
 from tierwise.report.html import Report, write_html
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 
 LOG_NAME = "demo.log"
+FIRMWARE_NAME = "firmware"
+"""Folder with the device's C and firmware."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +46,25 @@ def make_folder(out: Path) -> None:
 
 
 def write_results(
-    summary: Summary, rows: Sequence[TraceRow], card: ModelCard, *, command: str, broker: str, out: Path
+    summary: Summary,
+    rows: Sequence[TraceRow],
+    card: ModelCard,
+    *,
+    command: str,
+    broker: str,
+    out: Path,
+    notes: Sequence[str] = (),
 ) -> Files:
-    """Writes everything into ``out``. Raises ``ConfigurationError`` where a file cannot be written."""
+    """Writes everything into ``out``; the page tells ``notes`` among the facts of the machine.
+
+    Raises ``ConfigurationError`` where a file cannot be written.
+    """
     files = {name: out / name for name in ("trace.csv", "report.html", "demo.png")}
     report = Report(
         summary=summary,
         rows=rows,
         model_facts=model_facts(card, summary),
-        environment={"broker": broker, **environment_facts()},
+        environment={"broker": broker, **environment_facts(), **({"not shown": "; ".join(notes)} if notes else {})},
         command=command,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
@@ -86,5 +99,7 @@ def model_facts(card: ModelCard, summary: Summary) -> dict[str, str]:
     for name, tier in summary.tiers.items():
         if tier.artifact in sizes:
             artifact = sizes[tier.artifact]
-            facts[f"at the {name}"] = f"{artifact.file}, {artifact.size_bytes:,} bytes, SHA-256 {artifact.sha256[:16]}…"
+            facts[words.place(name)] = (
+                f"{artifact.file}, {artifact.size_bytes:,} bytes, SHA-256 {artifact.sha256[:16]}…"
+            )
     return {name: value for name, value in facts.items() if value}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +19,7 @@ import msgspec
 from tierwise.core.clocks import epoch_us, monotonic_ns
 from tierwise.core.errors import TierwiseError, TransportError
 from tierwise.core.trace import TraceRow
+from tierwise.device.bridge import ENERGY
 from tierwise.messaging.connection import MqttConnection
 from tierwise.messaging.payloads import decode_error, decode_result, encode_request
 from tierwise.messaging.topics import TIMING, error_topic, result_topic
@@ -203,6 +205,7 @@ class Sensor:
             bytes_down=len(packet.payload),
             prediction=msgspec.json.encode(result.prediction).decode(),
             label=label if label is None or isinstance(label, str) else msgspec.json.encode(label).decode(),
+            energy_device_j=_number(told, ENERGY),
             inference_us=result.inference_time_ms * 1000,
             configured_delay_us=None if result.cloud_latency_ms is None else round(result.cloud_latency_ms * 1000),
         )
@@ -258,3 +261,12 @@ def _instant(told: dict[str, str], name: str) -> int | None:
     """An instant of the service in epoch microseconds; ``None`` where it does not tell (MQTT 3.1.1)."""
     text = told.get(name, "")
     return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _number(told: dict[str, str], name: str) -> float | None:
+    """A finite number of the service that is not negative; ``None`` where it tells none."""
+    try:
+        value = float(told.get(name, "nan"))
+    except ValueError:
+        return None
+    return value if 0 <= value < math.inf else None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from tierwise.core.trace import TraceRow
-    from tierwise.report.summary import Summary
+    from tierwise.report.summary import Summary, TierSummary
 
 TIER_COLOURS = {"device": "#047857", "edge": "#0b62c4", "cloud": "#c2410c"}
 OTHER_COLOUR = "#7e22ce"
@@ -68,12 +68,12 @@ def _draw_distribution(axes: Axes, summary: Summary, rows: Sequence[TraceRow]) -
             continue
         values = np.sort(np.maximum(times_us, 1)) / 1000
         shares = 100 * np.arange(1, values.size + 1) / values.size
-        half, most = words.ms(tier.end_to_end_ms.p50), words.ms(tier.end_to_end_ms.p99)
         colour = TIER_COLOURS.get(name, OTHER_COLOUR)
         axes.fill_between(values, shares, step="post", color=colour, alpha=0.10, linewidth=0)
         axes.step(
             np.concatenate((values[:1], values)), np.concatenate(([0.0], shares)),
-            where="post", color=colour, linewidth=2.2, label=f"{name}: half within {half} ms, 99 % within {most} ms",
+            where="post", color=colour, linewidth=2.2, linestyle=(0, (4, 1.6)) if words.is_modelled(tier) else "solid",
+            label=_label(name, tier),
         )  # fmt: skip
         if tier.configured_delay_ms:
             axes.axvline(tier.configured_delay_ms, color=_SOFT, linewidth=1.2, linestyle=(0, (4, 3)))
@@ -89,34 +89,55 @@ def _draw_distribution(axes: Axes, summary: Summary, rows: Sequence[TraceRow]) -
     axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=1, frameon=False, handlelength=1.2)
 
 
+def _label(name: str, tier: TierSummary) -> str:
+    half, most = words.ms(tier.end_to_end_ms.p50), words.ms(tier.end_to_end_ms.p99)
+    if not words.is_modelled(tier):
+        return f"{name}: half within {half} ms, 99 % within {most} ms"
+    joules = "" if tier.energy_mj is None else f" and {words.energy(tier.energy_mj)}"
+    return f"{name}: {half} ms{joules}, modelled" + ("" if tier.board is None else f" for {tier.board}")
+
+
 def _draw_breakdown(axes: Axes, summary: Summary) -> None:
-    """A bar a tier, each 100 % of its own time; what was configured is hatched."""
+    """A bar a tier, each 100 % of its own time; what was configured or modelled is hatched."""
     from matplotlib.patches import Patch  # noqa: PLC0415
 
     shown = [(name, tier.breakdown_ms) for name, tier in summary.tiers.items() if tier.breakdown_ms is not None]
     for position, (name, parts) in enumerate(shown):
         left = 0.0
+        modelled = words.is_modelled(summary.tiers[name])
         for part, colour in _PART_COLOURS.items():
             width = 100 * max(0.0, getattr(parts, part)) / parts.total
             axes.barh(
                 position, width, left=left, height=0.56, color=colour or TIER_COLOURS.get(name, OTHER_COLOUR),
-                hatch="////" if part == "configured" else None, edgecolor="#8b95a7" if part == "configured" else "none",
-                linewidth=0,
+                hatch="////" if part == "configured" or modelled else None,
+                edgecolor="#8b95a7" if part == "configured" else "#ffffff" if modelled else "none", linewidth=0,
             )  # fmt: skip
             left += width
         axes.annotate(
-            f"  {words.ms(parts.total)} ms", (100, position), va="center", fontweight="bold", annotation_clip=False
+            f"  {words.ms(parts.total)} ms",
+            (100, position),
+            va="center",
+            fontweight="bold",
+            annotation_clip=False,
         )
     axes.set_yticks(range(len(shown)), [name for name, _ in shown])
     axes.invert_yaxis()
     axes.set(xlim=(0, 100), xlabel="share of the tier's mean time, %")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(length=0)
+    titles = PARTS | {"inference": "inference (tier's colour)"}
+    if any(words.is_modelled(summary.tiers[name]) for name, _ in shown):
+        titles["configured"] = "hatched: configured or modelled"
     keys = [
-        Patch(
-            facecolor=colour or _SOFT, hatch="////" if part == "configured" else None,
-            label=title if part != "inference" else "inference (tier's colour)",
-        )
-        for (part, colour), title in zip(_PART_COLOURS.items(), PARTS.values(), strict=True)
-    ]  # fmt: skip
-    axes.legend(handles=keys, loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=4, frameon=False, fontsize=10)
+        Patch(facecolor=colour or _SOFT, hatch="////" if part == "configured" else None, label=titles[part])
+        for part, colour in _PART_COLOURS.items()
+    ]
+    axes.legend(
+        handles=keys,
+        loc="lower left",
+        bbox_to_anchor=(-0.01, 1.0),
+        ncols=4,
+        frameon=False,
+        fontsize=10,
+        columnspacing=1.4,
+    )

@@ -47,7 +47,11 @@ def render_html(report: Report) -> str:
     style = _asset("uPlot.min.css") + _asset("report.css")
     script = _asset("uPlot.iife.min.js") + "\n" + _asset("report.js")
     data = plot_data(report.rows)
-    lost = any(row.outcome != ANSWERED for row in report.rows)
+    over_time = sections.over_time(summary)
+    lost = any(
+        row.outcome != ANSWERED and (row.tier in over_time or not words.is_modelled(summary.tiers[row.tier]))
+        for row in report.rows
+    )
     thinned = any(tier.answered > MAX_TIMELINE_POINTS for tier in summary.tiers.values())
     parts = {
         "title": join(f"{summary.model}: {words.where(summary)}"),
@@ -56,10 +60,11 @@ def render_html(report: Report) -> str:
         "lede": join(words.lede(summary)),
         "cards": sections.cards(summary),
         "breakdown": sections.breakdown(summary),
-        "legend": sections.legend(summary, configured=True),
-        "timeline_legend": sections.legend(summary, lost=lost),
+        "legend": sections.legend(summary),
+        "timeline_legend": sections.timeline_legend(summary, lost=lost),
         "distribution_text": join(words.distribution(summary)),
         "timeline_text": join(words.distribution(summary)),
+        "not_over_time": join(_not_over_time(summary)),
         "thinned": join(", where there are many the extremes of each stretch" if thinned else ""),
         "confusion": sections.confusions(summary, report.rows),
         "table": sections.figures(summary),
@@ -88,7 +93,16 @@ def _plots(summary: Summary, data: object) -> dict[str, object]:
         for name, tier in summary.tiers.items()
         if tier.configured_delay_ms
     ]
+    plain["modelled"] = [name for name, tier in summary.tiers.items() if words.is_modelled(tier)]
+    plain["over_time"] = sections.over_time(summary)
     return plain
+
+
+def _not_over_time(summary: Summary) -> str:
+    """Why tiers of the other plots are not in the timeline."""
+    shown = sections.over_time(summary)
+    left = [name for name, tier in summary.tiers.items() if words.has_times(tier) and name not in shown]
+    return f" Modelled times are not in it: {', '.join(left)}." if left else ""
 
 
 def _script_json(value: object) -> str:

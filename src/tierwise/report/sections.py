@@ -9,7 +9,7 @@ from tierwise.report import words
 from tierwise.report.markup import Markup, element, join
 from tierwise.report.plotdata import confusion
 from tierwise.report.summary import TIER_ORDER
-from tierwise.report.tables import METRICS
+from tierwise.report.tables import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,6 +27,8 @@ PARTS = {
 """Parts of a request's time, in the order of the bars → what the page calls them."""
 
 _HEATS = 5
+_FEW_CLASSES = 3
+"""Three matrices of so many classes fit beside one another."""
 
 
 def tier_class(name: str) -> str:
@@ -40,8 +42,8 @@ def cards(summary: Summary) -> Markup:
 
 
 def _card(name: str, tier: TierSummary) -> Markup:
-    if tier.basis == "modelled":
-        basis = join(_swatch("configured"), "modelled, not measured")
+    if words.is_modelled(tier):
+        basis = _modelled_basis(tier)
     elif tier.configured_delay_ms:
         basis = join(_swatch("configured"), f"{words.ms(tier.configured_delay_ms)} ms of it configured")
     else:
@@ -50,16 +52,29 @@ def _card(name: str, tier: TierSummary) -> Markup:
     return element(
         "article",
         element("div", element("h2", name), element("p", words.runtime(tier)), class_="card-head"),
-        element("p", words.ms(tier.end_to_end_ms.p50), element("small", " ms"), class_="big"),
-        element("p", "median end to end, ", element("span", basis, class_="chip"), class_="unit"),
+        element(
+            "p",
+            words.ms(tier.end_to_end_ms.p50),
+            element("small", " ms") if words.has_times(tier) else "",
+            class_="big",
+        ),
+        element("p", "median end to end", element("span", basis, class_="chip"), class_="unit"),
         element(
             "dl",
-            _fact("99 of 100 within", f"{words.ms(tier.end_to_end_ms.p99)} ms"),
+            _fact("energy", words.energy(tier.energy_mj))
+            if words.is_modelled(tier)
+            else _fact("99 % within", f"{words.ms(tier.end_to_end_ms.p99)} ms"),
             _fact("accuracy", words.percent(tier.accuracy)),
             element("div", element("dt", "answered"), element("dd", answered, class_="bad" if tier.errors else None)),
         ),
         class_=f"card {tier_class(name)}",
     )
+
+
+def _modelled_basis(tier: TierSummary) -> Markup:
+    if not words.has_times(tier):
+        return join("not modelled")
+    return join(_swatch("modelled"), f"modelled for {tier.board}" if tier.board is not None else "modelled")
 
 
 def breakdown(summary: Summary) -> Markup:
@@ -70,12 +85,19 @@ def breakdown(summary: Summary) -> Markup:
 def _bar(name: str, tier: TierSummary) -> Markup:
     parts = tier.breakdown_ms
     if parts is None:
-        return element("p", f"{name}: nothing was answered.", class_="note")
+        why = "nothing was answered"
+        if tier.answered:
+            why = words.basis(tier) if words.is_modelled(tier) else "inference time not told"
+        head = element("div", element("h3", name), element("p", why), class_="bar-head")
+        return element("div", head, class_=tier_class(name))
     shown = {part: max(0.0, getattr(parts, part)) for part in PARTS}
     total = math.fsum(shown.values()) or 1.0
     rectangles, items, left = [], [], 0.0
+    modelled = words.is_modelled(tier)
     for part, title in PARTS.items():
         share = shown[part] / total
+        if modelled and not shown[part]:
+            continue
         rectangles.append(
             element("rect", x=f"{100 * left:.4f}%", width=f"{100 * share:.4f}%", height="100%", class_=f"part-{part}")
         )
@@ -83,7 +105,10 @@ def _bar(name: str, tier: TierSummary) -> Markup:
         if part == "configured" and not shown[part]:
             continue
         figure = f"{words.ms(shown[part])} ms · {words.percent(share)}"
-        items.append(element("li", _swatch(part), element("span", title), element("b", figure)))
+        swatch, basis = (_swatch("modelled"), ", modelled") if modelled else (_swatch(part), "")
+        items.append(element("li", swatch, element("span", title + basis), element("b", figure)))
+    if modelled:
+        rectangles.append(element("rect", width="100%", height="100%", class_="over-modelled"))
     return element(
         "div",
         element("div", element("h3", name), element("p", f"{words.ms(parts.total)} ms on average"), class_="bar-head"),
@@ -94,22 +119,39 @@ def _bar(name: str, tier: TierSummary) -> Markup:
 
 
 def _swatch(part: str) -> Markup:
-    rectangle = element("rect", width="100%", height="100%", class_=f"part-{part}")
-    return element("svg", rectangle, class_="swatch", width=12, height=12, aria_hidden="true")
+    layers = ("part-inference", "over-modelled") if part == "modelled" else (f"part-{part}",)
+    rectangles = [element("rect", width="100%", height="100%", class_=layer) for layer in layers]
+    return element("svg", *rectangles, class_="swatch", width=12, height=12, aria_hidden="true")
 
 
-def legend(summary: Summary, *, configured: bool = False, lost: bool = False) -> Markup:
-    """The key of a plot: a colour a tier, and what else is drawn."""
-    keys = [_key(name, tier_class(name)) for name, tier in summary.tiers.items() if tier.answered]
-    if lost:
-        keys.append(_key("failed, no latency", "lost"))
-    if configured and any(tier.configured_delay_ms for tier in summary.tiers.values()):
+def legend(summary: Summary) -> Markup:
+    """The key of the distribution: a colour a tier, dashed where it is modelled, and the configured delay."""
+    shown = [(name, tier) for name, tier in summary.tiers.items() if words.has_times(tier)]
+    keys = [
+        _key(
+            f"{name}, modelled" if words.is_modelled(tier) else name, tier_class(name), modelled=words.is_modelled(tier)
+        )
+        for name, tier in shown
+    ]
+    if any(tier.configured_delay_ms for tier in summary.tiers.values()):
         keys.append(element("span", "configured delay", class_="configured-key"))
     return join(*keys)
 
 
-def _key(name: str, class_: str) -> Markup:
-    swatch = element("svg", element("rect", width="100%", height="100%"), class_="swatch", width=12, height=12)
+def over_time(summary: Summary) -> list[str]:
+    """Tiers whose latency over time is worth a plot: those that were measured; where none was, all."""
+    shown = [name for name, tier in summary.tiers.items() if words.has_times(tier)]
+    return [name for name in shown if not words.is_modelled(summary.tiers[name])] or shown
+
+
+def timeline_legend(summary: Summary, *, lost: bool) -> Markup:
+    """The key of the timeline."""
+    keys = [_key(name, tier_class(name)) for name in over_time(summary)]
+    return join(*keys, _key("failed, no latency", "lost") if lost else "")
+
+
+def _key(name: str, class_: str, *, modelled: bool = False) -> Markup:
+    swatch = _swatch("modelled" if modelled else "inference")
     return element("span", swatch, name, class_=class_)
 
 
@@ -124,11 +166,12 @@ def confusions(summary: Summary, rows: Sequence[TraceRow]) -> Markup:
     ]  # fmt: skip
     if not matrices:
         return join()
+    widest = max(len(matrix.classes) for _, matrix in found if matrix is not None)
     return element(
         "section",
         element("h2", "Right and wrong", id="confusion-heading"),
         element("p", f"Rows are the truth, columns what the tier said. {words.agreement(summary)}", class_="note"),
-        element("div", *matrices, class_="matrices"),
+        element("div", *matrices, class_=f"matrices{' few' if widest <= _FEW_CLASSES else ''}"),
         aria_labelledby="confusion-heading",
     )
 
@@ -160,18 +203,24 @@ def figures(summary: Summary) -> Markup:
     """The same table as in the terminal."""
     head = [element("th", "", scope="col")]
     for name, tier in summary.tiers.items():
-        note = ", ".join(part for part in (tier.runtime, tier.basis) if part)
+        note = ", ".join(part for part in (tier.runtime, words.basis(tier)) if part)
         head.append(element("th", name, element("small", note), scope="col", class_=tier_class(name)))
     body = [
         element(
             "tr",
             element("th", title.strip(), scope="row"),
-            *(element("td", show(tier)) for tier in summary.tiers.values()),
+            *(element("td", _together(show(tier))) for tier in summary.tiers.values()),
             class_="sub" if title.startswith(" ") else None,
         )
-        for title, show in METRICS
+        for title, show in metrics(summary)
     ]
     return element("table", element("thead", element("tr", *head)), element("tbody", *body), class_="figures")
+
+
+def _together(figure: str) -> str:
+    """A number and its unit stay on one line; reasons in brackets may take another."""
+    number, bracket, reasons = figure.partition(" (")
+    return number.replace(" ", "\u00a0") + bracket + reasons
 
 
 def honesty(summary: Summary) -> Markup:

@@ -26,12 +26,16 @@ Basis = Literal["measured", "modelled"]
 class TierFacts(msgspec.Struct, frozen=True):
     """What is known of a tier and no trace row tells.
 
-    ``basis`` is ``modelled`` where the times come from a model of the hardware instead of a clock.
+    ``basis`` is ``modelled`` where times and energy come from a model of the hardware instead of a clock and a meter.
     """
 
     runtime: str | None = None
     artifact: str | None = None
     basis: Basis = "measured"
+    board: str | None = None
+    """Name of the hardware that times and energy are modelled for."""
+    instructions: float | None = None
+    """Mean instructions of an inference, counted."""
 
 
 class Percentiles(msgspec.Struct, frozen=True):
@@ -82,6 +86,12 @@ class TierSummary(msgspec.Struct, frozen=True):
     basis: Basis
     runtime: str | None
     artifact: str | None
+    energy_mj: float | None
+    """Mean millijoules of an answered request at the device, of the same ``basis`` as the times."""
+    instructions: float | None
+    """Mean instructions of an inference, counted; ``None`` where nothing counts them."""
+    board: str | None
+    """What a modelled tier is modelled for."""
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -127,14 +137,22 @@ def tier_rank(tier: str) -> tuple[int, str]:
 
 
 def as_json(summary: Summary) -> dict[str, Any]:
-    """The summary as plain JSON values: milliseconds to 0.1 µs, shares to 1e-6."""
+    """The summary as plain JSON values: milliseconds to 1 ns, shares to 1e-6, millijoules to 1 pJ."""
     plain: dict[str, Any] = _rounded(msgspec.to_builtins(summary))
     return plain
 
 
-def end_to_end_us(row: TraceRow) -> int | None:
-    """From the sample's creation to the answer at the device; ``None`` where no answer came."""
-    return None if row.answered_us is None else row.answered_us - row.created_us
+def end_to_end_us(row: TraceRow) -> float | None:
+    """From the sample's creation to the answer at the device; ``None`` where no answer came or no time is known.
+
+    Where nothing comes before the inference and nothing after it, as on the sensor's own board, it is the inference:
+    that may be known more finely than in whole microseconds.
+    """
+    if row.answered_us is None:
+        return None
+    if row.inference_us is not None and (row.created_us, row.answered_us) == (row.started_us, row.finished_us):
+        return row.inference_us
+    return row.answered_us - row.created_us
 
 
 def inference_us(row: TraceRow) -> float | None:
@@ -160,6 +178,7 @@ def _summarise_tier(rows: Sequence[TraceRow], facts: TierFacts) -> TierSummary:
     judged = [row for row in answered if row.truth is not None and row.label is not None]
     inference = [time for row in answered if (time := inference_us(row)) is not None]
     end_to_end = [time for row in answered if (time := end_to_end_us(row)) is not None]
+    energy = [row.energy_device_j for row in answered if row.energy_device_j is not None]
     breakdown = _breakdown(answered)
     network = configured = None
     if breakdown is not None and breakdown.total > 0:
@@ -182,6 +201,9 @@ def _summarise_tier(rows: Sequence[TraceRow], facts: TierFacts) -> TierSummary:
         basis=facts.basis,
         runtime=facts.runtime,
         artifact=facts.artifact,
+        energy_mj=math.fsum(energy) / len(energy) * 1e3 if energy else None,
+        instructions=facts.instructions,
+        board=facts.board,
     )
 
 
@@ -194,8 +216,8 @@ def _breakdown(answered: Sequence[TraceRow]) -> Breakdown | None:
             continue
         in_tier: float = inference
         if row.arrived_us is not None and row.finished_us is not None:
-            in_tier = row.finished_us - row.arrived_us
             # Instants are whole microseconds: a short execution may seem longer than the stay that contains it.
+            in_tier = min(row.finished_us - row.arrived_us, total)
             inference = min(inference, in_tier)
         configured = row.configured_delay_us or 0
         parts.append((in_tier - inference, inference, total - in_tier - configured, configured))
@@ -217,9 +239,9 @@ def _agreement(tiers: Sequence[Sequence[TraceRow]]) -> tuple[float | None, int]:
     return agreed / len(common), len(common)
 
 
-def _rounded(value: Any) -> Any:  # noqa: ANN401 - JSON is any of its types
+def _rounded(value: Any, digits: int = 6) -> Any:  # noqa: ANN401 - JSON is any of its types
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: _rounded(item, 9 if key.endswith("_mj") else 6) for key, item in value.items()}
     if isinstance(value, float):
-        return round(value, 6) + 0.0  # + 0.0 makes a negative zero a zero
+        return round(value, digits) + 0.0  # + 0.0 makes a negative zero a zero
     return value

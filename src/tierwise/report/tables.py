@@ -39,11 +39,23 @@ METRICS: tuple[tuple[str, Callable[[TierSummary], str]], ...] = (
 )
 """What is shown of each tier, in this order; an indented line belongs to the one above. The page shows the same."""
 
+DEVICE_METRICS: tuple[tuple[str, Callable[[TierSummary], str]], ...] = (
+    ("energy an inference", lambda tier: words.energy(tier.energy_mj)),
+    ("instructions, counted", lambda tier: words.count(tier.instructions)),
+)
+"""What only a device tells."""
+
+
+def metrics(summary: Summary) -> tuple[tuple[str, Callable[[TierSummary], str]], ...]:
+    """The rows of the table; those of a device only where there is one."""
+    has_device = any(tier.energy_mj is not None or tier.instructions is not None for tier in summary.tiers.values())
+    return METRICS + DEVICE_METRICS if has_device else METRICS
+
 
 def heading(name: str, tier: TierSummary) -> str:
-    """A tier's name with its runtime below; a modelled tier says so."""
-    note = ", ".join(part for part in (tier.runtime, "modelled" if tier.basis == "modelled" else None) if part)
-    return f"{name}\n{note}" if note else name
+    """A tier's name with its runtime below; a modelled tier says so in a line of its own."""
+    note = words.basis(tier) if words.is_modelled(tier) else None
+    return "\n".join(part for part in (name, tier.runtime, note) if part)
 
 
 def summary_table(summary: Summary) -> Table:
@@ -51,8 +63,10 @@ def summary_table(summary: Summary) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column(escape(summary.model), header_style="bold", vertical="bottom")
     for name, tier in summary.tiers.items():
-        table.add_column(escape(heading(name, tier)), header_style=f"bold {_style(name)}", justify="right")
-    for title, show in METRICS:
+        table.add_column(
+            escape(heading(name, tier)), header_style=f"bold {_style(name)}", justify="right", vertical="bottom"
+        )
+    for title, show in metrics(summary):
         style = "dim" if title.startswith(" ") else ""
         table.add_row(title, *(escape(show(tier)) for tier in summary.tiers.values()), style=style)
     return table

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 NOTHING = "-"
 _TENS_MS = 10.0
+_NO_NETWORK = "It runs on the sensor's own board, so nothing is sent and the end-to-end time is the inference."
 
 
 def ms(value: float | None) -> str:
@@ -51,10 +52,43 @@ def runtime(tier: TierSummary) -> str:
     return ", ".join(part for part in (tier.runtime, tier.artifact) if part)
 
 
+def place(name: str) -> str:
+    """``at the edge``."""
+    return {"device": "on the device", "edge": "at the edge", "cloud": "in the cloud"}.get(name, f"on {name}")
+
+
 def where(summary: Summary) -> str:
     """``at the edge and in the cloud``."""
-    places = {"device": "on the device", "edge": "at the edge", "cloud": "in the cloud"}
-    return _listed([places.get(name, f"on {name}") for name in summary.tiers])
+    return _listed([place(name) for name in summary.tiers])
+
+
+def is_modelled(tier: TierSummary) -> bool:
+    """Whether times and energy, where there are any, come from a model of the hardware."""
+    return tier.basis == "modelled"
+
+
+def has_times(tier: TierSummary) -> bool:
+    """Whether anything is known of how long answers took."""
+    return tier.end_to_end_ms.p50 is not None
+
+
+def basis(tier: TierSummary) -> str:
+    """What its times are, for headings: ``measured``, ``modelled``, or not even that."""
+    if not is_modelled(tier):
+        return "measured"
+    return "times modelled" if has_times(tier) else "times not modelled"
+
+
+def energy(value_mj: float | None) -> str:
+    """Energy with a unit that suits it: ``0.83 µJ``, ``1.82 mJ``."""
+    if value_mj is None:
+        return NOTHING
+    return f"{ms(value_mj)} mJ" if value_mj >= 1 else f"{ms(1e3 * value_mj)} µJ"
+
+
+def count(value: float | None) -> str:
+    """A whole number with its thousands apart: ``4,816,525``."""
+    return NOTHING if value is None else f"{value:,.0f}"
 
 
 def lede(summary: Summary) -> str:
@@ -62,21 +96,35 @@ def lede(summary: Summary) -> str:
     answered = {name: tier for name, tier in summary.tiers.items() if tier.answered}
     if not answered:
         return "No tier answered a single request."
-    times = _listed([f"{ms(tier.end_to_end_ms.p50)} ms from the {name}" for name, tier in answered.items()])
-    told = [f"Half of the answers came within {times}."]
+    measured = [
+        f"{ms(tier.end_to_end_ms.p50)} ms from the {name}"
+        for name, tier in answered.items()
+        if has_times(tier) and not is_modelled(tier)
+    ]
+    told = [f"Half of the answers came within {_listed(measured)}."] if measured else []
     told += [
         f"{ms(tier.configured_delay_ms)} ms of the {name}'s time was configured, not measured."
         for name, tier in answered.items()
         if tier.configured_delay_ms
     ]
-    told += [f"The {name}'s times are modelled." for name, tier in answered.items() if tier.basis == "modelled"]
+    told += [_modelled(name, tier) for name, tier in answered.items() if is_modelled(tier)]
     return " ".join((*told, agreement(summary)))
+
+
+def _modelled(name: str, tier: TierSummary) -> str:
+    if not has_times(tier):
+        return f"How long the {name} takes is neither measured nor modelled."
+    joules = "" if tier.energy_mj is None else f" and {energy(tier.energy_mj)}"
+    board = "" if tier.board is None else f" for {tier.board}"
+    return f"The {name} needs {ms(tier.end_to_end_ms.p50)} ms{joules}, modelled{board}, not measured."
 
 
 def distribution(summary: Summary) -> str:
     """The latency plots for those who cannot see them."""
     return "End-to-end latency in milliseconds, p50, p95 and p99: " + "; ".join(
-        f"{name} {spread(tier.end_to_end_ms)}" for name, tier in summary.tiers.items()
+        f"{name} {spread(tier.end_to_end_ms)}{' (modelled)' if is_modelled(tier) else ''}"
+        for name, tier in summary.tiers.items()
+        if has_times(tier)
     )
 
 
@@ -106,8 +154,8 @@ def sentence(tier: TierSummary) -> str:
     if not tier.answered:
         return f"Nothing was answered, {errors(tier)}, so there is nothing to measure."
     lost = f" {tier.errors} of {tier.requests} requests failed and are in no latency figure." if tier.errors else ""
-    if tier.basis == "modelled":
-        return f"Modelled{how}, not measured: the times come from a model of the hardware.{lost}"
+    if is_modelled(tier):
+        return f"{_what_is_modelled(tier, how)}{lost}"
     if tier.network_share is None:
         return f"The end-to-end time was measured{how}; the tier did not tell its inference time.{lost}"
     measured = "inference, queue and messaging"
@@ -123,3 +171,15 @@ def sentence(tier: TierSummary) -> str:
         f"{percent(tier.network_share_configured)} of the time, is a configured delay that stands for a network: "
         f"it was not measured.{lost}"
     )
+
+
+def _what_is_modelled(tier: TierSummary, how: str) -> str:
+    if not has_times(tier):
+        return (
+            f"Real answers{how}. Times and energy are not modelled, because nothing counts instructions here: "
+            "that takes gcc-arm-none-eabi, libnewlib-arm-none-eabi and qemu-system-arm."
+        )
+    told = f"Real answers{how}. Times{' and energy' if tier.energy_mj is not None else ''} are modelled"
+    told += f" for {tier.board}" if tier.board is not None else " by a model of the hardware"
+    told += f" from {count(tier.instructions)} counted instructions an inference" if tier.instructions else ""
+    return f"{told}, not measured. {_NO_NETWORK if tier.network_share == 0 else ''}".rstrip()

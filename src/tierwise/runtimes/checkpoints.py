@@ -20,6 +20,7 @@ from torch import nn
 from tierwise.core.errors import ModelFileError, UntrustedModelError
 from tierwise.runtimes.architectures import build_architecture, known_architectures
 from tierwise.runtimes.files import one_line, shortened
+from tierwise.runtimes.pickles import HOW_TO_SAVE, pickled_object
 from tierwise.runtimes.signatures import derive_signature, parse_signature
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tierwise.core.tensors import Signature
-
-_HOW_TO_SAVE = 'torch.save({"architecture": NAME, "state_dict": model.state_dict()}, FILE)'
-_SHOWN = 3
 
 
 def load_checkpoint(path: Path, *, trust_pickle: bool) -> tuple[nn.Module, Signature]:
@@ -46,10 +44,10 @@ def load_checkpoint(path: Path, *, trust_pickle: bool) -> tuple[nn.Module, Signa
     if isinstance(content, nn.Module):
         return content.eval(), derive_signature(path, content)
     if not isinstance(content, dict):
-        raise ModelFileError(f"{path}: holds a {type(content).__name__}, not a model; write it with {_HOW_TO_SAVE}")
+        raise ModelFileError(f"{path}: holds a {type(content).__name__}, not a model; write it with {HOW_TO_SAVE}")
     if "architecture" not in content or not isinstance(content.get("state_dict"), dict):
         raise ModelFileError(
-            f"{path}: holds weights without the name of their architecture; write it with {_HOW_TO_SAVE}, "
+            f"{path}: holds weights without the name of their architecture; write it with {HOW_TO_SAVE}, "
             f"NAME being one of {', '.join(known_architectures()) or 'none registered yet'}"
         )
     return _restored(path, content["architecture"], content["state_dict"], content.get("signature"))
@@ -87,11 +85,7 @@ def _weights_only(path: Path) -> object:
         return _unpickle(path, trusted=False)
     except pickle.UnpicklingError as error:
         if classes := _refused_classes(path, error):
-            raise UntrustedModelError(
-                f"{path}: is a pickled object ({', '.join(classes)}), and loading it would run code from the file. "
-                f"Save the weights with {_HOW_TO_SAVE}, or export to .pt2 or .onnx; "
-                "if you trust the file, pass --trust-pickle"
-            ) from error
+            raise pickled_object(path, classes) from error
         raise ModelFileError(f"{path}: truncated, damaged or not a PyTorch checkpoint") from error
     except Exception as error:
         raise ModelFileError(f"{path}: truncated, damaged or not a PyTorch checkpoint: {one_line(error)}") from error
@@ -107,21 +101,18 @@ def _unpickle(path: Path, *, trusted: bool) -> object:
         except (ImportError, AttributeError) as error:
             raise ModelFileError(
                 f"{path}: the class of the pickled module cannot be imported here: {one_line(error)}. "
-                f"Put its source on PYTHONPATH, or save the weights with {_HOW_TO_SAVE}"
+                f"Put its source on PYTHONPATH, or save the weights with {HOW_TO_SAVE}"
             ) from error
         except Exception as error:
             raise ModelFileError(f"{path}: truncated, damaged or not a PyTorch file: {one_line(error)}") from error
 
 
-def _refused_classes(path: Path, error: pickle.UnpicklingError) -> list[str]:
+def _refused_classes(path: Path, error: pickle.UnpicklingError) -> set[str]:
     """What the file wanted to call beyond plain weights; empty where it is merely nonsense."""
     try:
-        found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        return set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except Exception:  # noqa: BLE001  # not an archive that it can list: then the message has to do
-        found = re.findall(r"(?:GLOBAL|global:?|class) ([A-Za-z_][\w.]*\.\w+)", str(error))
-    # The author's own classes say most.
-    names = sorted(set(found), key=lambda name: (name.startswith("torch."), name))
-    return names if len(names) <= _SHOWN else [*names[:_SHOWN], "…"]
+        return set(re.findall(r"(?:GLOBAL|global:?|class) ([A-Za-z_][\w.]*\.\w+)", str(error)))
 
 
 def _torchscript(path: Path, *, trust_pickle: bool) -> tuple[nn.Module, Signature]:

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import struct
+import sys
 import zipfile
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from tierwise.core.errors import ModelFileError
+from tierwise.runtimes.architectures import find_architecture
+from tierwise.runtimes.pickles import check_pickle
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _PICKLE_MAGIC = b"\x80"
 """First byte of a pickle: files of PyTorch before 1.6 have no zip around it."""
+_PICKLED = (".pt", ".pth")
 _HEADER_LENGTH = struct.Struct("<Q")
 _LONGEST_HEADER = 100_000_000
 """What safetensors itself accepts, in bytes."""
 
 
 class _Entry(msgspec.Struct):
-    """A tensor's part of the header; the metadata has no offsets."""
+    """A tensor's part of the header, or the metadata, which has no offsets."""
 
     data_offsets: tuple[int, int] = (0, 0)
+    architecture: str | None = None
 
 
-def check_container(path: Path) -> None:
-    """Raises ``ModelFileError`` where the file can be told at once to be truncated, damaged or something else."""
+def check_container(path: Path, *, trust_pickle: bool = False) -> None:
+    """Raises ``ModelFileError`` where the file can be told at once to be truncated, damaged or something else, and
+    ``UntrustedModelError`` where it can be told to hold code that nobody has allowed with ``trust_pickle``."""
     if path.suffix.lower() == ".safetensors":
         _check_safetensors(path)
     elif not zipfile.is_zipfile(path):
@@ -36,6 +42,9 @@ def check_container(path: Path) -> None:
         if not old_form:
             what = "a .pt2 file" if path.suffix.lower() == ".pt2" else "a PyTorch checkpoint"
             raise ModelFileError(f"{path}: truncated, damaged or not {what}")
+    # A program that has imported PyTorch may have allowed more classes, and saves no time.
+    if path.suffix.lower() in _PICKLED and not trust_pickle and "torch" not in sys.modules:
+        check_pickle(path)
 
 
 def _check_safetensors(path: Path) -> None:
@@ -52,3 +61,5 @@ def _check_safetensors(path: Path) -> None:
     needed = _HEADER_LENGTH.size + length + max((entry.data_offsets[1] for entry in tensors.values()), default=0)
     if needed > size:
         raise ModelFileError(f"{path}: truncated .safetensors file: it has {size} bytes of {needed}")
+    if (metadata := tensors.get("__metadata__")) is not None and metadata.architecture is not None:
+        find_architecture(path, metadata.architecture)

@@ -66,7 +66,8 @@ def load_runtime(path: Path, *, runtime: str | None = None, threads: int = 1, tr
             f"{path}: the {name} runtime loads {loads}; for {path.suffix.lower()} use {' or '.join(fitting)}"
         )
     if name == "torch":
-        check_container(path)  # a damaged file is told in milliseconds, not after PyTorch's import
+        # What is no model is told in milliseconds, not after PyTorch's import.
+        check_container(path, trust_pickle=trust_pickle)
     module = _module(name)
     options = {"trust_pickle": trust_pickle} if name == "torch" else {}
     loaded: Runtime = module.load(path, threads=threads, **options)

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from tierwise.core.errors import InvalidRequestError, TierwiseError
 from tierwise.serving.metrics import OPENMETRICS_CONTENT_TYPE, TEXT_CONTENT_TYPE
-from tierwise.serving.predict import PATH, error_body
+from tierwise.serving.predict import PATH, UNEXPECTED, error_body
 from tierwise.serving.predict import Response as Prediction
 
 if TYPE_CHECKING:
@@ -41,18 +41,26 @@ class HttpApp:
                 Route("/health", _health_endpoint(health), methods=["GET"]),
                 Route("/metrics", _metrics_endpoint(metrics), methods=["GET"]),
             ],
-            exception_handlers={HTTPException: _http_error},
+            exception_handlers={HTTPException: _http_error, Exception: _unexpected},
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends ``POST /predict`` down the short path."""
         if scope["type"] == "http" and scope["path"] == PATH:
             if scope["method"] == "POST":
-                await _send(send, await self._predict(receive, scope["headers"]))
+                await self._answer(receive, send, scope["headers"])
             else:
                 await _send(send, Prediction(405, error_body("use POST"), ((b"allow", b"POST"),)))
         else:
             await self._rest(scope, receive, send)
+
+    async def _answer(self, receive: Receive, send: Send, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        try:
+            response = await self._predict(receive, headers)
+        except Exception:
+            await _send(send, Prediction(500, error_body(UNEXPECTED)))
+            raise  # to uvicorn, which logs it
+        await _send(send, response)
 
     async def _predict(self, receive: Receive, headers: Iterable[tuple[bytes, bytes]]) -> Prediction:
         try:
@@ -118,3 +126,9 @@ async def _http_error(_: HttpRequest, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     return Response(error_body(str(error.detail)), error.status_code, headers=error.headers, media_type=JSON)
+
+
+async def _unexpected(_: HttpRequest, error: Exception) -> Response:
+    """Starlette raises ``error`` again afterwards, and uvicorn logs it."""
+    del error
+    return Response(error_body(UNEXPECTED), 500, media_type=JSON)

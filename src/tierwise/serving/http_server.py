@@ -9,30 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from tierwise.core.errors import ConfigurationError
-from tierwise.serving.predict import PATH, Response
+from tierwise.core.errors import ConfigurationError, InvalidRequestError
+from tierwise.serving.http_guard import GuardedProtocol, HttpLimits, HungUpError
+from tierwise.serving.predict import PATH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
-
     from tierwise.serving.http import HttpApp
-    from tierwise.serving.predict import PredictEndpoint
+    from tierwise.serving.predict import PredictEndpoint, Response
     from tierwise.serving.settings import Endpoint
 
 _PATH = PATH.encode()
-_STATUS_LINES = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n".encode()
-    for status in HTTPStatus
-}
+SPARE_BYTES = 2**24
+"""Beyond the payload limit, for headers, for chunked bodies, and to see whether a body that was refused ends."""
 
 
 class HttpServer(uvicorn.Server):
@@ -41,10 +36,12 @@ class HttpServer(uvicorn.Server):
     def __init__(self, app: HttpApp, predict: PredictEndpoint, *, drain_s: float) -> None:
         class Protocol(PredictProtocol):
             endpoint = predict
+            immediate = predict.plane.immediate
+            limits = HttpLimits(request_bytes=predict.max_payload_bytes + SPARE_BYTES)
 
         config = uvicorn.Config(
             app,
-            http=Protocol if predict.plane.immediate else "httptools",
+            http=Protocol,
             ws="none",
             lifespan="off",
             access_log=False,
@@ -65,17 +62,19 @@ class HttpServer(uvicorn.Server):
         del sig, frame
 
 
-class PredictProtocol(HttpToolsProtocol):
-    """One connection. Between two requests it is uvicorn's protocol in every respect."""
+class PredictProtocol(GuardedProtocol):
+    """One connection. Between two requests it is uvicorn's protocol in every respect but its limits."""
 
     endpoint: PredictEndpoint
+    immediate: bool
+    """Whether ``endpoint`` answers before ``submit`` returns; without it there is no short cut."""
     _body: list[bytes] | None = None
     """Pieces of the body of a request on the short cut; ``None`` on the ordinary way."""
     _size = 0
-    _refused = False
 
     def on_message_begin(self) -> None:
         """A request begins. What the application needs to know of it is gathered only when it gets it."""
+        self.begin()
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -83,19 +82,20 @@ class PredictProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Decides which way the request goes."""
-        cycle: RequestResponseCycle | None = self.cycle  # uvicorn declares it without the None that it begins with
-        idle = cycle is None or cycle.response_complete
+        if self._hung_up:
+            raise HungUpError
         if (
             self.url == _PATH
-            and idle
+            and self.immediate
+            and self.idle
             and not self.pipeline
             and not self.expect_100_continue
             and self.parser.get_method() == b"POST"
             and not self.parser.should_upgrade()
         ):
+            self._in_head = False
             self._body = []
             self._size = 0
-            self._refused = False
             return
         url, headers, expect_100_continue = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
@@ -105,46 +105,40 @@ class PredictProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body. What is beyond the limit is read, for a while, but not kept."""
+        """A piece of the body."""
         if self._body is None:
             super().on_body(body)
-        elif not self._refused:
-            self._size += len(body)
-            if self._size <= self.endpoint.max_payload_bytes:
-                self._body.append(body)
-                return
-            # Closing now would reset the connection while the client still sends, and it would not see the answer.
-            self._refused = True
-            self._body = []
-            self._write(self.endpoint.refuse(self.endpoint.too_large(), self.headers), keep_alive=False)
+            return
+        self._size += len(body)
+        if self._size > self.endpoint.max_payload_bytes:
+            self._body = None
+            self.hang_up(self.endpoint.refuse(self.endpoint.too_large(), self.headers))
+            raise HungUpError
+        self._body.append(body)
 
     def on_message_complete(self) -> None:
         """The request is complete: answers it."""
-        if self._body is None:
+        pieces = self._body
+        if pieces is None:
             super().on_message_complete()
-        elif self._refused:
-            self.transport.close()
-        else:
-            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            self.endpoint.submit(body, self.headers, self._respond)
+            return
+        self.endpoint.submit(pieces[0] if len(pieces) == 1 else b"".join(pieces), self.headers, self._respond)
+
+    def refuse(self, response: Response) -> None:
+        """Ends a request that is not read any further; notes it in the metrics as the ordinary way does."""
+        if self._body is not None:
+            self._body = None
+            self.endpoint.refuse(InvalidRequestError("the request was not complete"), self.headers)
+        super().refuse(response)
 
     def _respond(self, response: Response) -> None:
         self.server_state.total_requests += 1
+        self._in_request = False
+        self._body = None
         keep_alive = self.parser.should_keep_alive() and self.endpoint.plane.accepting
-        self._write(response, keep_alive=keep_alive)
+        self.write(response, keep_alive=keep_alive)
         if not keep_alive:
             self.transport.close()
-
-    def _write(self, response: Response, *, keep_alive: bool) -> None:
-        parts = [_STATUS_LINES[response.status]]
-        parts += [b"%b: %b\r\n" % header for header in response.headers]
-        if not keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts.append(b"content-length: %d\r\n\r\n" % len(response.body))
-        parts.append(response.body)
-        self.transport.write(b"".join(parts))
-        self._unset_keepalive_if_required()
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
 
 def listen(endpoint: Endpoint) -> socket.socket:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Literal
 from mqtt5 import QoS
 
 from tierwise.core.clocks import monotonic_ns
-from tierwise.core.errors import ConfigurationError, InferenceError, PayloadTooLargeError, TierwiseError, TransportError
+from tierwise.core.errors import (
+    BrokerError,
+    ConfigurationError,
+    InferenceError,
+    PayloadTooLargeError,
+    TierwiseError,
+    TransportError,
+)
 from tierwise.core.messages import Answer
 from tierwise.messaging.connection import MqttConnection
 from tierwise.messaging.payloads import RAW_CONTENT_TYPE, decode_raw_request, decode_request
@@ -166,7 +173,11 @@ class MqttTransport:
 
         def handed_over(error: TierwiseError | None) -> None:
             nonlocal left
-            left -= error is None
+            # What the broker refuses it would refuse again, and the request would occupy its place for ever.
+            refused = isinstance(error, BrokerError | PayloadTooLargeError)
+            if refused:
+                log.warning("answer refused", extra={"topic": message.topic, "reason": str(error)})
+            left -= error is None or refused
             if not left:
                 acknowledge()
 

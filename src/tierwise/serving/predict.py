@@ -42,6 +42,9 @@ STATUS: dict[type[TierwiseError], int] = {
 }
 """The one table from errors to HTTP; everything else is 500."""
 
+UNEXPECTED = "internal error, the log of the service tells more"
+"""The error of a request that failed in a way nobody thought of."""
+
 _TRACEPARENT = traceparent.HEADER.encode()
 
 Headers = tuple[tuple[bytes, bytes], ...]

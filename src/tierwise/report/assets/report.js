@@ -8,7 +8,10 @@
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
   const tierColour = (name) => colour(["device", "edge", "cloud"].includes(name) ? name : "other");
   const faint = (name) => `color-mix(in srgb, ${tierColour(name)} 24%, transparent)`;
+  const dash = (name) => data.modelled.includes(name) ? [7, 4] : undefined;
   const tiers = data.tiers.filter((tier) => tier.timeline.x.length);
+  const timed = tiers.filter((tier) => data.over_time.includes(tier.name));
+  const lossy = data.tiers.filter((tier) => data.over_time.includes(tier.name) || !data.modelled.includes(tier.name));
 
   const milliseconds = (value) => {
     if (value >= 1000) return +(value / 1000).toPrecision(3) + " s";
@@ -32,10 +35,8 @@
   const axis = (options) => ({
     stroke: colour("soft"), font: FONT, grid: { stroke: colour("grid"), width: 1 }, ticks: { show: false }, ...options,
   });
-  const latencyScale = () => {
-    const low = data.bins_ms[0] / 1.25, high = data.bins_ms[data.bins_ms.length - 1] * 1.25;
-    return { distr: 3, log: 10, range: () => [low, high] };
-  };
+  const latencyScale = (lowest, highest) => ({ distr: 3, log: 10, range: () => [lowest / 1.4, highest * 1.4] });
+  const commonScale = () => latencyScale(data.bins_ms[0], data.bins_ms[data.bins_ms.length - 1]);
   const latencyAxis = (options) => axis({
     splits: (plot, _axis, low, high) => logTicks(low, high, options.side === 3 ? plot.height / 34 : plot.width / 64),
     filter: (_plot, ticks) => ticks,
@@ -66,7 +67,7 @@
     context.save();
     context.strokeStyle = colour("bad");
     context.lineWidth = 1.5 * devicePixelRatio;
-    for (const tier of data.tiers) {
+    for (const tier of lossy) {
       for (const at of tier.lost_s) {
         const x = plot.valToPos(at, "x", true), y = top + height - 2 * size;
         context.beginPath();
@@ -87,15 +88,16 @@
   // Each tier's highest bin is as high as the plot: a sharp tier must not flatten a broad one. The curve has the shares.
   const histogram = () => {
     const options = base("histogram", 120);
-    options.scales = { x: { time: false, ...latencyScale() }, y: { range: [0, 1.04] } };
+    options.scales = { x: { time: false, ...commonScale() }, y: { range: [0, 1.04] } };
     options.axes = [latencyAxis({ size: 6, values: () => [] }), axis({ size: SIDE, values: () => [], grid: { show: false } })];
     options.cursor.sync = { key: "latency", setSeries: false };
     options.hooks.draw = [configuredLines];
     options.series = [{}].concat(tiers.map((tier) => ({
-      stroke: tierColour(tier.name), fill: faint(tier.name), width: 1.5, points: { show: false }, paths: uPlot.paths.stepped({ align: 1 }),
+      stroke: tierColour(tier.name), fill: faint(tier.name), width: 1.5, dash: dash(tier.name), points: { show: false }, paths: uPlot.paths.stepped({ align: 1 }),
     })));
-    const heights = tiers.map((tier) => [...tier.share_by_bin, 0].map((share) => share / Math.max(...tier.share_by_bin)));
-    return new uPlot(options, [data.bins_ms].concat(heights), element("histogram"));
+    // A zero on either side, so that the outermost bins have both their flanks.
+    const heights = tiers.map((tier) => [0, ...tier.share_by_bin, 0].map((share) => share / Math.max(...tier.share_by_bin)));
+    return new uPlot(options, [[data.bins_ms[0] / 1.0001, ...data.bins_ms]].concat(heights), element("histogram"));
   };
 
   // Every curve on the union of all latencies, holding its value between its own points.
@@ -115,32 +117,34 @@
     const series = cumulativeData();
     const options = base("cumulative", 240, (index) =>
       `within ${milliseconds(series[0][index])}: ` + tiers.map((tier, i) => `${tier.name} ${+series[i + 1][index].toFixed(1)} %`).join(", "));
-    options.scales = { x: { time: false, ...latencyScale() }, y: { range: [0, 104] } };
+    options.scales = { x: { time: false, ...commonScale() }, y: { range: [0, 104] } };
     options.axes = [latencyAxis({ size: 32 }), axis({ size: SIDE, splits: [0, 25, 50, 75, 100], values: (_plot, ticks) => ticks.map((tick) => tick + " %") })];
     options.cursor.sync = { key: "latency", setSeries: false };
     options.hooks.draw = [configuredLines];
     options.series = [{}].concat(tiers.map((tier) => ({
-      stroke: tierColour(tier.name), width: 2, points: { show: false }, paths: uPlot.paths.stepped({ align: 1 }),
+      stroke: tierColour(tier.name), width: 2, dash: dash(tier.name), points: { show: false }, paths: uPlot.paths.stepped({ align: 1 }),
     })));
     return new uPlot(options, series, element("cumulative"));
   };
 
   const timeline = () => {
-    const lost = data.tiers.flatMap((tier) => tier.lost_s).sort((a, b) => a - b);
-    const tables = tiers.map((tier) => [tier.timeline.x, tier.timeline.y]).concat([[lost, lost.map(() => null)]]);
+    const lost = lossy.flatMap((tier) => tier.lost_s).sort((a, b) => a - b);
+    const tables = timed.map((tier) => [tier.timeline.x, tier.timeline.y]).concat([[lost, lost.map(() => null)]]);
     const joined = uPlot.join(tables);
     const options = base("timeline", 240, (index) => {
-      const told = tiers.map((tier, i) => [tier.name, joined[i + 1][index]]).filter(([, value]) => value != null);
+      const told = timed.map((tier, i) => [tier.name, joined[i + 1][index]]).filter(([, value]) => value != null);
       return told.length ? `after ${+joined[0][index].toFixed(2)} s: ` + told.map(([name, value]) => `${name} ${milliseconds(value)}`).join(", ") : "";
     });
-    options.scales = { x: { time: false }, y: latencyScale() };
+    // Not Math.min(...all): thousands of arguments.
+    const extreme = (pick) => timed.map((tier) => tier.timeline.y.reduce((a, b) => pick(a, b))).reduce((a, b) => pick(a, b));
+    options.scales = { x: { time: false }, y: latencyScale(extreme(Math.min), extreme(Math.max)) };
     options.axes = [
       axis({ size: 32, space: 70, values: (_plot, ticks) => ticks.map((tick) => tick + " s") }),
       latencyAxis({ side: 3, size: SIDE }),
     ];
     options.cursor.drag = { x: true, y: false, setScale: true };
     options.hooks.draw = [lostMarks];
-    options.series = [{}].concat(tiers.map((tier) => ({
+    options.series = [{}].concat(timed.map((tier) => ({
       stroke: tierColour(tier.name), paths: () => null,
       points: { show: true, size: 5, width: 0, fill: tierColour(tier.name), stroke: tierColour(tier.name) },
     })), [{ paths: () => null, points: { show: false } }]);

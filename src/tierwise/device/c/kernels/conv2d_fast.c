@@ -17,8 +17,8 @@ static int16_t *unpack(const int8_t *from, int16_t *to, int32_t count) {
     for (; count >= 4; count -= 4, from += 4, to += 4) {
         const uint32_t bytes = tw_load4(from);
         const uint32_t even = tw_sxtb16(bytes), odd = tw_sxtb16_ror8(bytes);
-        const uint32_t words[2] = {tw_pkhbt(even, odd), tw_pkhtb(odd, even)};
-        memcpy(to, words, sizeof words);
+        tw_store2x16(to, tw_pkhbt(even, odd));
+        tw_store2x16(to + 2, tw_pkhtb(odd, even));
     }
     for (; count > 0; count--) {
         *to++ = *from++;

@@ -22,9 +22,8 @@ static inline uint32_t tw_load2x16(const int16_t *from) {
     return word;
 }
 
-static inline void tw_store2x16(int16_t *to, uint32_t word) {
-    memcpy(__builtin_assume_aligned(to, 4), &word, sizeof word);
-}
+/* Two halfwords to any address. */
+static inline void tw_store2x16(int16_t *to, uint32_t word) { memcpy(to, &word, sizeof word); }
 
 #if defined(__ARM_FEATURE_DSP)
 
@@ -133,6 +132,16 @@ static inline int32_t tw_ssat8(int32_t value) { return value < -128 ? -128 : val
 
 #endif
 
+/* value * multiplier * 2^(shift - 31) for |value| < 2^30 and shift <= 0, as tw_multiply: SMMULR of the doubled value is
+ * the doubling high multiplication, and adding the sign rounds halves away from zero. */
+static inline int32_t tw_multiply_small(int32_t value, int32_t multiplier, int32_t shift) {
+    int32_t result = tw_smmulr((int32_t)((uint32_t)value << 1), multiplier);
+    if (shift != 0) {
+        result += (result >> 31) + ((1 << -shift) >> 1);
+    }
+    return result >> -shift;
+}
+
 /* The constants of one output channel in registers. */
 typedef struct {
     int32_t bias, multiplier, round, right;
@@ -152,8 +161,7 @@ static inline tw_factors tw_next_factors(const tw_fast_channel **channel) {
     return f;
 }
 
-/* One output from its sum. With shifts to the right only and |bias + sum| < 2^30 (the compiler checks both), SMMULR of
- * the doubled value is the doubling high multiplication, and adding the sign rounds halves away from zero. */
+/* One output from its sum, requantised as in tw_multiply_small; the compiler checks shift and bounds. */
 static inline int8_t tw_finish(tw_factors f, int32_t sum) {
     int32_t value = tw_smmulr((int32_t)((uint32_t)(f.bias + sum) << 1), f.multiplier);
     if (f.right != 0) {

@@ -1,0 +1,256 @@
+"""``tierwise simulate``: a scenario in virtual time."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tierwise.scenario import Scenario
+    from tierwise.sim import Summary
+
+
+@click.command
+@click.argument("scenarios", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SCENARIO [OTHER]")
+@click.option("--check", is_flag=True, help="Only check the scenario, and say which engine would run it.")
+@click.option("--seed", type=click.IntRange(0), help="Instead of the scenario's seed.")
+@click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Replace a value: links.up.latency=20ms.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for trace, summary and report.")
+@click.option("--engine", type=click.Choice(["auto", "event", "vector"]), default="auto", show_default=True)
+@click.option("--sweep", "sweeps", multiple=True, metavar="PATH=A,B,C", help="Run every combination of these values.")
+@click.option("--results", type=click.Path(path_type=Path, dir_okay=False), help="File of a sweep's finished points.")
+@click.option("--dask", metavar="ADDRESS", help="Run a sweep on this Dask cluster.")
+@click.option("--workers", type=click.IntRange(1), help="Processes of a sweep; by default one a processor.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def simulate(
+    scenarios: tuple[Path, ...],
+    *,
+    check: bool,
+    seed: int | None,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    engine: str,
+    sweeps: tuple[str, ...],
+    results: Path | None,
+    dask: str | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Run SCENARIO in virtual time: latency, accuracy, energy and cost, the same in every run.
+
+    With two scenarios both meet the same random numbers, and the differences are printed with their intervals.
+    """
+    changes = parse_assignments(overrides, "--set")
+    if len(scenarios) > 2 or (len(scenarios) == 2 and (sweeps or out or check)):  # noqa: PLR2004 -- a pair
+        raise click.UsageError("two scenarios are compared; --sweep, --out and --check take one")
+    if sweeps:
+        run_sweep(
+            scenarios[0], changes, sweeps, seed=seed, results=results, dask=dask, workers=workers, as_json=as_json
+        )
+    elif len(scenarios) == 2:  # noqa: PLR2004
+        run_comparison(scenarios, changes, seed=seed, as_json=as_json)
+    else:
+        run_one(scenarios[0], changes, check=check, seed=seed, out=out, engine=engine, as_json=as_json)
+
+
+def run_one(
+    path: Path,
+    changes: dict[str, str],
+    *,
+    check: bool,
+    seed: int | None,
+    out: Path | None,
+    engine: str,
+    as_json: bool,
+) -> None:
+    """Simulates one scenario and prints its summary."""
+    from tierwise.scenario import load_scenario  # noqa: PLC0415 -- heavy imports belong to the command
+
+    loaded = load_scenario(path, changes)
+    if check:
+        click.echo(describe(loaded))
+        return
+    import msgspec  # noqa: PLC0415
+
+    from tierwise.sim import simulate as run  # noqa: PLC0415
+    from tierwise.sim.answers import compute_answers  # noqa: PLC0415
+
+    summary = run(
+        loaded,
+        seed=seed,
+        engine=engine,  # type: ignore[arg-type]  # click has checked the choice
+        out=out,
+        answers=compute_answers(loaded),
+        on_progress=None if as_json else progress(loaded.run.duration / 1e9),
+    )
+    if as_json:
+        click.echo(msgspec.json.encode(summary))
+    else:
+        click.echo(table(summary))
+        if out is not None:
+            click.echo(f"\nresults in {out}")
+
+
+def run_comparison(scenarios: tuple[Path, ...], changes: dict[str, str], *, seed: int | None, as_json: bool) -> None:
+    """Simulates two scenarios with common random numbers and prints what differs."""
+    import msgspec  # noqa: PLC0415 -- heavy imports belong to the command
+
+    from tierwise.scenario import load_scenario  # noqa: PLC0415
+    from tierwise.sim.compare import compare  # noqa: PLC0415
+
+    first, second = (load_scenario(path, changes) for path in scenarios)
+    found = compare(first, second, seed=seed)
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+        return
+    click.echo(f"{found.first} against {found.second}: {found.replications} pairs of runs with common random numbers")
+    click.echo(f"{'':<16}{'first':>14}{'second':>14}{'difference (95 %)':>32}")
+    for name, figure in found.figures.items():
+        interval = f"{figure.difference.mean:+.6g} ± {figure.difference.half_width or 0:.2g}"
+        verdict = "" if figure.significant else "  (may be chance)"
+        click.echo(f"{name:<16}{figure.first:>14.6g}{figure.second:>14.6g}{interval:>32}{verdict}")
+
+
+def run_sweep(
+    path: Path,
+    changes: dict[str, str],
+    sweeps: tuple[str, ...],
+    *,
+    seed: int | None,
+    results: Path | None,
+    dask: str | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Runs every combination of the swept values and prints one line each."""
+    import msgspec  # noqa: PLC0415 -- heavy imports belong to the command
+
+    from tierwise.scenario import load_scenario  # noqa: PLC0415
+    from tierwise.sim.executors import open_executor  # noqa: PLC0415
+    from tierwise.sim.sweep import sweep  # noqa: PLC0415
+
+    load_scenario(path, changes)
+    values = {where: split_values(text) for where, text in parse_assignments(sweeps, "--sweep").items()}
+    file = results or path.with_suffix(".sweep.jsonl")
+    counter = (
+        None if as_json or not sys.stderr.isatty() else lambda n, of: click.echo(f"\r{n}/{of}", nl=False, err=True)
+    )
+    with open_executor(dask=dask, workers=workers) as executor:
+        points = sweep(path, values, file, executor, overrides=changes, seed=seed, on_point=counter)
+    if as_json:
+        click.echo(msgspec.json.encode(points))
+        return
+    for point in points:
+        label = "  ".join(f"{where}={value}" for where, value in point.values.items())
+        if point.summary is None:
+            click.echo(f"{label}   {point.error}")
+            continue
+        latency = point.summary["end_to_end_ms"] or {"mean": float("nan"), "p99": float("nan")}
+        click.echo(
+            f"{label}   answered {point.summary['answered']:,}/{point.summary['requests']:,}   "
+            f"mean {latency['mean']:.3f} ms   p99 {latency['p99']:.3f} ms   "
+            f"energy {point.summary['energy_j']['total']:.4g} J   cost {point.summary['cost']['total']:.4g}"
+        )
+    click.echo(f"\npoints are kept in {file}")
+
+
+def split_values(text: str) -> list[str]:
+    """``a,b,c`` at the commas that stand outside brackets."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "{[") - (character in "}]")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts]
+
+
+def parse_assignments(texts: tuple[str, ...], option: str) -> dict[str, str]:
+    """``path=value`` as pairs. Raises ``click.BadParameter``."""
+    pairs = {}
+    for text in texts:
+        path, equals, value = text.partition("=")
+        if not equals or not path:
+            raise click.BadParameter(f"{text!r} is not PATH=VALUE", param_hint=option)
+        pairs[path] = value
+    return pairs
+
+
+def describe(scenario: Scenario) -> str:
+    """What a checked scenario holds."""
+    from tierwise.sim.vector import why_not_vectorised  # noqa: PLC0415 -- heavy imports belong to the command
+
+    devices = sum(group.count for group in scenario.devices.values())
+    reasons = why_not_vectorised(scenario)
+    engine = "event engine (" + "; ".join(reasons) + ")" if reasons else "vectorised engine"
+    title = f"{scenario.name}: {scenario.description}\n" if scenario.description else ""
+    return (
+        f"{title}{scenario.name} is valid: {devices} devices in {len(scenario.devices)} groups, "
+        f"{len(scenario.links)} links, {len(scenario.nodes)} nodes, {scenario.run.duration / 1e9:g} s. "
+        f"Runs on the {engine}."
+    )
+
+
+def progress(simulated_s: float) -> Callable[[float, int], None] | None:
+    """Shows the share done and the speed on a terminal; ``None`` in a pipe."""
+    if not sys.stderr.isatty():
+        return None
+    started = time.monotonic()
+
+    def show(share: float, requests: int) -> None:
+        wall = max(1e-9, time.monotonic() - started)
+        speed = share * simulated_s / wall
+        click.echo(f"\r{share:6.1%}  {requests:,} requests  {speed:,.0f} simulated s/s", nl=False, err=True)
+        if share >= 1:
+            click.echo("", err=True)
+
+    return show
+
+
+def table(summary: Summary) -> str:
+    """The summary for people."""
+    lost = "   ".join(f"{cause} {count:,}" for cause, count in summary.dropped.items()) or "none lost"
+    lines = [
+        f"{summary.scenario}  seed {summary.seed}  {summary.engine} engine",
+        f"{summary.simulated_s:g} s simulated in {summary.wall_s:.2f} s",
+        f"requests {summary.requests:,}   answered {summary.answered:,}   in flight {summary.in_flight:,}   {lost}",
+        "",
+        f"{'tier':<8}{'answered':>12}{'mean ms':>12}{'p50':>12}{'p95':>12}{'p99':>12}{'accuracy':>10}",
+    ]
+    rows = [("all", summary.answered, summary.end_to_end_ms, summary.accuracy)]
+    rows += [(name, tier.answered, tier.end_to_end_ms, tier.quality.accuracy) for name, tier in summary.by_tier.items()]
+    for name, answered, latency, accuracy in rows:
+        figures = (
+            ("-",) * 4
+            if latency is None
+            else tuple(f"{value:.3f}" for value in (latency.mean, latency.p50, latency.p95, latency.p99))
+        )
+        judged = "-" if accuracy is None else f"{accuracy:.4f}"
+        lines.append(f"{name:<8}{answered:>12,}" + "".join(f"{figure:>12}" for figure in figures) + f"{judged:>10}")
+    lines.append("")
+    for name, node in summary.nodes.items():
+        lines.append(
+            f"node {name}: {node.utilisation:.1%} busy, mean wait {node.mean_wait_ms:.3f} ms, "
+            f"longest queue {node.longest_queue}, mean batch {node.mean_batch:.2f}"
+        )
+    for name, ways in summary.links.items():
+        for way, link in ways.items():
+            lines.append(
+                f"link {name} {way}: {link.utilisation:.1%} busy, mean wait {link.mean_wait_ms:.3f} ms, "
+                f"{link.bytes:,} bytes, {link.lost + link.cut + link.refused:,} lost"
+            )
+    carbon = "" if summary.carbon_g is None else f"   carbon {summary.carbon_g:.3g} g"
+    lines.append(f"energy {summary.energy_j.total:.6g} J   cost {summary.cost.total:.6g}{carbon}")
+    lines += [f"objective {name}: {'met' if met else 'MISSED'}" for name, met in summary.slo.items()]
+    for name, interval in summary.replications.items():
+        width = interval.half_width or 0.0
+        lines.append(f"{name}: {interval.mean:.6g} ± {width:.3g} (95 %, {interval.samples} replications)")
+    lines.append(f"trace sha256 {summary.trace_sha256}")
+    return "\n".join(lines)

@@ -1,0 +1,189 @@
+"""The event engine: feeds the kernel with arrivals, takes out what is finished, answers when a policy is asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tierwise.core.errors import ConfigurationError
+from tierwise.sim.compiled import COMPILES
+from tierwise.sim.kernel.heap import push
+from tierwise.sim.kernel.loop import run
+from tierwise.sim.kernel.requests import report
+from tierwise.sim.kernel.tables import (
+    ASKED,
+    C_ARRIVALS,
+    C_DEVICES,
+    C_DONE,
+    C_FREE,
+    C_HORIZON,
+    C_IN_USE,
+    C_NOW,
+    C_POSITION,
+    C_RESERVE,
+    C_SIZE,
+    C_STATION_KEYS,
+    DRAIN,
+    FINISHED,
+    G_BURST,
+    GHOST,
+    GROW_HEAP,
+    GROW_REQUESTS,
+    IN_FLIGHT,
+    KINDS,
+    N_MAX_BATCH,
+    R_CREATED,
+    R_DEVICE,
+    R_NEXT,
+    R_SIZE,
+    R_STATE,
+    R_VISIBLE,
+    S_SIZE,
+    Machine,
+)
+from tierwise.sim.rows import Rows, from_matrix, joined
+from tierwise.sim.traffic import arrivals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from tierwise.sim.plan import Plan
+
+_CHUNK = 100_000
+_FIRST_SLOTS = 4096
+
+
+def new_machine(plan: Plan) -> Machine:
+    """The kernel's state before anything happened."""
+    clock = np.zeros(C_SIZE, np.int64)
+    clock[C_HORIZON] = plan.scenario.run.duration
+    clock[C_DEVICES] = len(plan.names)
+    clock[C_STATION_KEYS] = plan.keys.size
+    clock[C_FREE] = -1
+    bursts = [int(plan.ints[row, G_BURST]) for row in plan.groups.values()]
+    batches = [int(plan.ints[row, N_MAX_BATCH]) for row in plan.nodes.values()]
+    clock[C_RESERVE] = 8 + 2 * max([1, *bursts, *batches])
+    machine = Machine(
+        clock=clock,
+        arrivals=np.empty((0, 4), np.int64),
+        heap=np.empty((_FIRST_SLOTS, 3), np.int64),
+        requests=np.empty((0, R_SIZE), np.int64),
+        done=np.empty((_FIRST_SLOTS, R_VISIBLE), np.int64),
+        ints=plan.ints,
+        floats=plan.floats,
+        stations=np.zeros((plan.stations, S_SIZE), np.int64),
+        devices=plan.devices,
+        keys=np.concatenate([plan.keys.reshape(-1), plan.station_keys]),
+        values=plan.values,
+        rings=np.zeros(plan.ring_size, np.int64),
+    )
+    machine = more_requests(machine, _FIRST_SLOTS)
+    for time, kind, node in plan.outages:
+        push(machine, time, -1, node * KINDS + kind)
+    return machine
+
+
+def more_requests(machine: Machine, slots: int) -> Machine:
+    """The same state with room for ``slots`` requests under way."""
+    old = machine.requests
+    requests = np.zeros((slots, R_SIZE), np.int64)
+    requests[: len(old)] = old
+    requests[len(old) :, R_DEVICE] = -1
+    requests[len(old) :, R_NEXT] = np.arange(len(old) + 1, slots + 1)
+    requests[-1, R_NEXT] = machine.clock[C_FREE]
+    machine.clock[C_FREE] = len(old)
+    return machine._replace(requests=requests)
+
+
+class EventEngine:
+    """Runs a plan event by event. ``decide`` chooses the next step of the request in ``C_ASKED``."""
+
+    def __init__(self, plan: Plan, decide: Callable[[Machine], int] | None = None) -> None:
+        self.plan = plan
+        self.machine = new_machine(plan)
+        self._decide = decide
+
+    def run(self) -> Iterator[tuple[int, Rows]]:
+        """Yields (time ns, finished requests): all that were made before that time have been given then."""
+        for end, rows in arrivals(self.plan, _CHUNK):
+            self.feed(rows)
+            yield from self.advance(end)
+            yield self.settled(end), self.drain()
+        yield self.plan.scenario.run.duration, self.under_way()
+
+    def settled(self, now: int) -> int:
+        """No request that was made before this time is under way."""
+        requests = self.machine.requests
+        created = requests[(requests[:, R_DEVICE] >= 0) & (requests[:, R_STATE] != GHOST), R_CREATED]
+        return min(now, int(created.min())) if len(created) else now
+
+    def feed(self, rows: NDArray[np.int64]) -> None:
+        """Adds arrivals (created ns, device, k and where stated bytes), all later than those given before."""
+        machine = self.machine
+        rows = np.pad(rows, ((0, 0), (0, 4 - rows.shape[1])))
+        waiting = machine.arrivals[machine.clock[C_POSITION] :]
+        self.machine = machine._replace(arrivals=np.concatenate([waiting, rows]))
+        self.machine.clock[C_POSITION] = 0
+        self.machine.clock[C_ARRIVALS] = len(self.machine.arrivals)
+
+    def advance(self, end: int) -> Iterator[tuple[int, Rows]]:
+        """Handles everything before ``end``, making room and decisions where the kernel asks for them."""
+        decided = -1
+        while True:
+            why = run(self.machine, end, decided) if COMPILES else self._interpreted(end, decided)
+            decided = -1
+            if why == FINISHED:
+                return
+            if why == ASKED:
+                if self._decide is None:
+                    raise ConfigurationError("this scenario needs a policy, and none was given")
+                decided = self._decide(self.machine)
+            elif why == DRAIN:
+                yield self.settled(int(self.machine.clock[C_NOW])), self._make_room()
+            else:
+                self._grow(why)
+
+    def drain(self) -> Rows:
+        """Takes out what is finished."""
+        return _drained(self.machine)
+
+    def under_way(self) -> Rows:
+        """What the end of the run cuts off."""
+        return _under_way(self.machine)
+
+    def _interpreted(self, end: int, decided: int) -> int:
+        with np.errstate(over="ignore"):  # hashing wraps around
+            return run(self.machine, end, decided)
+
+    def _grow(self, why: int) -> None:
+        machine = self.machine
+        if why == GROW_REQUESTS:
+            self.machine = more_requests(machine, 2 * len(machine.requests))
+        elif why == GROW_HEAP:
+            self.machine = machine._replace(heap=np.concatenate([machine.heap, np.empty_like(machine.heap)]))
+
+    def _make_room(self) -> Rows:
+        rows = _drained(self.machine)
+        room = 4 * int(self.machine.clock[C_IN_USE] + self.machine.clock[C_RESERVE])
+        if len(self.machine.done) < room:
+            self.machine = self.machine._replace(done=np.empty((room, R_VISIBLE), np.int64))
+        return rows
+
+
+def _drained(machine: Machine) -> Rows:
+    rows = from_matrix(machine.done[: machine.clock[C_DONE]])
+    machine.clock[C_DONE] = 0
+    return rows
+
+
+def _under_way(machine: Machine) -> Rows:
+    """Rows of the requests that the end of the run cut off."""
+    parts = []
+    for slot in np.flatnonzero((machine.requests[:, R_DEVICE] >= 0) & (machine.requests[:, R_STATE] != GHOST)):
+        if machine.clock[C_DONE] == len(machine.done):
+            parts.append(_drained(machine))
+        report(machine, int(slot), IN_FLIGHT, int(machine.clock[C_HORIZON]))
+    return joined([*parts, _drained(machine)])

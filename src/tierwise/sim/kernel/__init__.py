@@ -1,0 +1,1 @@
+"""The event engine's inner loop: plain functions over integer tables, compiled where numba is installed."""

@@ -1,0 +1,59 @@
+"""A binary heap of (time, order, what); equal times are ordered by ``order``, which no two events share."""
+
+from __future__ import annotations
+
+from tierwise.sim.compiled import compiled
+from tierwise.sim.kernel.tables import C_HEAP, DEVICE_BITS, K_BITS, R_DEVICE, R_K, Machine
+
+
+@compiled
+def order_of(m: Machine, slot: int, rank: int) -> int:
+    """Among events of one instant: first by the rank of the station, then by device and number of the request."""
+    return (rank << (K_BITS + DEVICE_BITS)) | (m.requests[slot, R_DEVICE] << K_BITS) | m.requests[slot, R_K]
+
+
+@compiled
+def push(m: Machine, time: int, order: int, what: int) -> None:
+    """Adds an event. The caller has seen to it that there is room."""
+    heap = m.heap
+    i = m.clock[C_HEAP]
+    m.clock[C_HEAP] = i + 1
+    while i > 0:
+        parent = (i - 1) >> 1
+        if heap[parent, 0] < time or (heap[parent, 0] == time and heap[parent, 1] <= order):
+            break
+        heap[i, 0] = heap[parent, 0]
+        heap[i, 1] = heap[parent, 1]
+        heap[i, 2] = heap[parent, 2]
+        i = parent
+    heap[i, 0] = time
+    heap[i, 1] = order
+    heap[i, 2] = what
+
+
+@compiled
+def drop_first(m: Machine) -> None:
+    """Removes the earliest event."""
+    heap = m.heap
+    n = m.clock[C_HEAP] - 1
+    m.clock[C_HEAP] = n
+    time, order, what = heap[n, 0], heap[n, 1], heap[n, 2]
+    i = 0
+    while True:
+        child = 2 * i + 1
+        if child >= n:
+            break
+        right = child + 1
+        if right < n and (
+            heap[right, 0] < heap[child, 0] or (heap[right, 0] == heap[child, 0] and heap[right, 1] < heap[child, 1])
+        ):
+            child = right
+        if time < heap[child, 0] or (time == heap[child, 0] and order <= heap[child, 1]):
+            break
+        heap[i, 0] = heap[child, 0]
+        heap[i, 1] = heap[child, 1]
+        heap[i, 2] = heap[child, 2]
+        i = child
+    heap[i, 0] = time
+    heap[i, 1] = order
+    heap[i, 2] = what

@@ -1,0 +1,160 @@
+"""External nodes: programs that advance in lockstep, by lines over pipes or TCP.
+
+Coordinator: ``INIT <node id> <json config>``, and the node answers ``READY``. ``ADVANCE <time_us>`` and a line with a
+JSON list of the events that reach the node by then, and the node answers ``DONE`` and a line with the events it sends.
+``SHUTDOWN``. An event is ``{time_us, type, src, dst, payload, size_bytes}``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tierwise.core.errors import TransportError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_PIECE = 1 << 16
+_LONGEST_LINE = 1 << 24
+_END_S = 2.0
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """A message to or from an external node."""
+
+    time_us: int
+    type: str
+    src: str
+    dst: str
+    payload: Any = None
+    size_bytes: int = 0
+
+
+_EVENTS = msgspec.json.Decoder(list[Event])
+_ENCODE = msgspec.json.Encoder().encode
+
+
+class Peer:
+    """One external node. Whatever goes wrong is a ``TransportError`` that names the node."""
+
+    def __init__(self, name: str, timeout_s: float, *, command: Sequence[str] = (), address: str = "") -> None:
+        self.name = name
+        self._timeout_s = timeout_s
+        self._buffer = b""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        if command:
+            self._start([part.replace("{id}", name) for part in command])
+        else:
+            self._connect(address)
+
+    def _start(self, command: list[str]) -> None:
+        try:
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 -- the user's
+        except OSError as error:
+            raise TransportError(f"cannot start the node {self.name} ({command[0]}): {error.strerror}") from error
+        if self._process.stdin is None or self._process.stdout is None:
+            raise AssertionError("both were asked for")
+        self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
+
+    def _connect(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        try:
+            self._socket = socket.create_connection((host, int(port)), timeout=self._timeout_s)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket.setblocking(True)  # noqa: FBT003 -- the socket's own form
+        except (OSError, ValueError) as error:
+            raise TransportError(f"cannot reach the node {self.name} at {address!r}: {error}") from error
+        self._in = self._out = self._socket.fileno()
+
+    def init(self, config: dict[str, Any]) -> None:
+        """Sends ``INIT`` and waits for ``READY``."""
+        self._write(f"INIT {self.name} ".encode() + _ENCODE(config) + b"\n")
+        line = self._line()
+        if line != b"READY":
+            raise TransportError(f"the node {self.name} answered INIT with {_shown(line)}, not READY")
+
+    def advance(self, until_us: int, events: Sequence[Event]) -> None:
+        """Asks the node to go to ``until_us``. The answer is read by ``done``, so that nodes work at the same time."""
+        self._write(b"ADVANCE %d\n" % until_us + _ENCODE(events) + b"\n")
+
+    def done(self, since_us: int, until_us: int) -> list[Event]:
+        """The events that the node sends on its way to ``until_us``, in order of time."""
+        line = self._line()
+        if line != b"DONE":
+            raise TransportError(f"the node {self.name} answered ADVANCE {until_us} with {_shown(line)}, not DONE")
+        line = self._line()
+        try:
+            events = _EVENTS.decode(line)
+        except msgspec.DecodeError as error:
+            raise TransportError(
+                f"the node {self.name} sent {_shown(line)}, which is no list of events: {error}"
+            ) from error
+        for event in events:
+            if not since_us <= event.time_us <= until_us or event.size_bytes < 0:
+                raise TransportError(
+                    f"the node {self.name} sent an event of {event.time_us} us ({event.size_bytes} bytes) "
+                    f"while it went from {since_us} to {until_us} us"
+                )
+        return sorted(events, key=lambda event: event.time_us)
+
+    def _write(self, data: bytes) -> None:
+        try:
+            while data:
+                data = data[os.write(self._in, data) :]
+        except OSError as error:
+            raise TransportError(self._gone()) from error
+
+    def _line(self) -> bytes:
+        deadline = time.monotonic() + self._timeout_s
+        while (end := self._buffer.find(b"\n")) < 0:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._out], [], [], left)[0]:
+                raise TransportError(f"the node {self.name} did not answer within {self._timeout_s:g} s")
+            try:
+                piece = os.read(self._out, _PIECE)
+            except OSError as error:
+                raise TransportError(self._gone()) from error
+            if not piece:
+                raise TransportError(self._gone())
+            self._buffer += piece
+            if len(self._buffer) > _LONGEST_LINE:
+                raise TransportError(f"the node {self.name} sent a line of more than {_LONGEST_LINE >> 20} MiB")
+        line, self._buffer = self._buffer[:end], self._buffer[end + 1 :]
+        return line.rstrip(b"\r")
+
+    def _gone(self) -> str:
+        if self._process is None:
+            return f"the node {self.name} closed the connection"
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it may have closed its output only
+            return f"the node {self.name} ended with exit code {self._process.wait(_END_S)}"
+        return f"the node {self.name} closed its output"
+
+    def close(self) -> None:
+        """``SHUTDOWN``, and the end of what was started here, by force where it does not end itself."""
+        with contextlib.suppress(TransportError):  # it may be gone already
+            self._write(b"SHUTDOWN\n")
+        if self._socket is not None:
+            self._socket.close()
+        if self._process is not None:
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):  # a broken pipe, closed all the same
+                        pipe.close()
+            try:
+                self._process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+
+def _shown(line: bytes) -> str:
+    return repr(line[:80].decode("utf-8", "replace"))

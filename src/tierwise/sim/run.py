@@ -1,0 +1,167 @@
+"""One call from a scenario to its summary and trace."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from tierwise.core.errors import ConfigurationError
+from tierwise.sim.collect import Digest, in_order_of_creation
+from tierwise.sim.cosim import LockstepEngine, external_groups
+from tierwise.sim.decide import decider
+from tierwise.sim.event import EventEngine
+from tierwise.sim.kernel.tables import C_SILENT
+from tierwise.sim.plan import Plan, build_plan
+from tierwise.sim.statistics import Interval, of_independent
+from tierwise.sim.summary import Accumulator, Summary
+from tierwise.sim.tracefile import CsvTrace, ParquetTrace
+from tierwise.sim.vector import VectorEngine, why_not_vectorised
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from tierwise.scenario.schema import Scenario
+    from tierwise.sim.answers import Answers
+    from tierwise.sim.collect import Sink
+    from tierwise.sim.rows import Rows
+
+EngineChoice = Literal["auto", "event", "vector"]
+
+
+def finished_rows(plan: Plan, engine: str) -> tuple[Iterator[tuple[int, Rows]], Callable[[], int]]:
+    """Runs a plan on ``event`` or ``vector``: its finished requests, and afterwards how many devices fell silent."""
+    if engine == "vector":
+        return VectorEngine(plan).run(), lambda: 0
+    if external_groups(plan.scenario):
+        lockstep = LockstepEngine(plan, decider(plan))
+        return lockstep.run(), lambda: lockstep.silent
+    events = EventEngine(plan, decider(plan))
+    return events.run(), lambda: int(events.machine.clock[C_SILENT])
+
+
+def choose_engine(scenario: Scenario, engine: EngineChoice) -> Literal["event", "vector"]:
+    """The engine that runs the scenario. Raises ``ConfigurationError`` where the wanted one cannot."""
+    if engine == "event":
+        return engine
+    reasons = why_not_vectorised(scenario)
+    if engine == "vector" and reasons:
+        raise ConfigurationError(f"the vectorised engine cannot run {scenario.name}: {'; '.join(reasons)}")
+    return "event" if reasons else "vector"
+
+
+def simulate(
+    scenario: Scenario,
+    *,
+    seed: int | None = None,
+    engine: EngineChoice = "auto",
+    out: Path | None = None,
+    answers: Mapping[tuple[str, str], Answers] | None = None,
+    sinks: Callable[[Plan], Sequence[Sink]] | None = None,
+    on_progress: Callable[[float, int], None] | None = None,
+) -> Summary:
+    """Runs a scenario in virtual time.
+
+    ``seed`` replaces the scenario's. ``out`` is a folder for the trace and ``summary.json``. ``answers`` are those of
+    real models (``answers.compute_answers``). ``sinks`` makes further takers of the rows. With several replications the
+    first gives the summary and the trace, and ``Summary.replications`` the means and intervals over all.
+    """
+    chosen = choose_engine(scenario, engine)
+    first = scenario.run.seed if seed is None else seed
+    started = time.perf_counter()
+    summaries = []
+    for number in range(scenario.run.replications):
+        folder = out if number == 0 else None
+        own = sinks if number == 0 else None
+        one = _run_once(
+            scenario,
+            replication_seed(first, number),
+            engine=chosen,
+            out=folder,
+            answers=answers,
+            sinks=own,
+            on_progress=on_progress,
+        )
+        summaries.append(one)
+    summary = msgspec.structs.replace(
+        summaries[0], wall_s=time.perf_counter() - started, replications=over_replications(summaries)
+    )
+    if out is not None:
+        (out / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary)))
+    return summary
+
+
+def replication_seed(seed: int, number: int) -> int:
+    """The seed itself, then seeds made from it."""
+    if number == 0:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed}/replication/{number}".encode()).digest()[:7], "little")
+
+
+def figures_of(summary: Summary) -> dict[str, float]:
+    """The figures that are compared and averaged over replications."""
+    figures = {
+        "answered_share": summary.answered / summary.requests if summary.requests else 0.0,
+        "energy_j": summary.energy_j.total,
+        "cost": summary.cost.total,
+    }
+    if summary.end_to_end_ms is not None:
+        latency = summary.end_to_end_ms
+        figures |= {"mean_ms": latency.mean, "p50_ms": latency.p50, "p95_ms": latency.p95, "p99_ms": latency.p99}
+    if summary.accuracy is not None:
+        figures["accuracy"] = summary.accuracy
+    return figures
+
+
+def over_replications(summaries: Sequence[Summary]) -> dict[str, Interval]:
+    """Mean and interval of each figure; nothing for a single run."""
+    if len(summaries) == 1:
+        return {}
+    each = [figures_of(summary) for summary in summaries]
+    common = [name for name in each[0] if all(name in figures for figures in each)]
+    return {name: of_independent([figures[name] for figures in each]) for name in common}
+
+
+def _run_once(
+    scenario: Scenario,
+    seed: int,
+    *,
+    engine: Literal["event", "vector"],
+    out: Path | None,
+    answers: Mapping[tuple[str, str], Answers] | None,
+    sinks: Callable[[Plan], Sequence[Sink]] | None,
+    on_progress: Callable[[float, int], None] | None,
+) -> Summary:
+    plan = build_plan(scenario, seed, answers)
+    digest, accumulator = Digest(), Accumulator(plan)
+    takers: list[Sink] = [digest, accumulator, *(sinks(plan) if sinks else ())]
+    trace = _trace(plan, out)
+    if trace is not None:
+        takers.append(trace)
+    try:
+        finished, silent = finished_rows(plan, engine)
+        count = 0
+        for rows in in_order_of_creation(finished):
+            count += rows.size
+            for taker in takers:
+                taker.take(rows)
+            if on_progress is not None:
+                last = rows.columns[2]
+                on_progress((last if isinstance(last, int) else int(last[-1])) / scenario.run.duration, count)
+    finally:
+        if trace is not None:
+            trace.close()
+    return accumulator.summary(engine, digest.hexdigest(), silent())
+
+
+def _trace(plan: Plan, out: Path | None) -> CsvTrace | ParquetTrace | None:
+    if out is None:
+        return None
+    out.mkdir(parents=True, exist_ok=True)
+    kind = plan.scenario.outputs.trace
+    if kind == "none":
+        return None
+    return CsvTrace(plan, out / "trace.csv") if kind == "csv" else ParquetTrace(plan, out / "trace.parquet")

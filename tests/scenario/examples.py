@@ -1,0 +1,40 @@
+"""A small valid scenario for the tests, and a way to write variants of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tierwise.scenario import Scenario, load_scenario
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MINIMAL = """\
+tierwise: 1
+run: {duration: 10s, seed: 7}
+devices:
+  sensors:
+    count: 10
+    traffic: {pattern: periodic, period: 1s}
+    request: 1kB
+    answer: 100B
+links:
+  up: {from: sensors, to: gateway, latency: 5ms, bandwidth: 10Mbit/s}
+  wan: {from: gateway, to: cloud, latency: 20ms}
+nodes:
+  gateway: {tier: edge, service: 0.7ms}
+  cloud: {tier: cloud, service: 0.2ms}
+models:
+  anomaly:
+    device: {service: 5ms, accuracy: 0.9, source: test}
+    edge: {accuracy: 0.95, source: test}
+    cloud: {accuracy: 0.99, source: test}
+placement: edge
+"""
+
+
+def scenario(folder: Path, text: str = MINIMAL, **overrides: str) -> Scenario:
+    """Writes a scenario and loads it; in the names of overrides ``__`` stands for a dot."""
+    path = folder / "scenario.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_scenario(path, {key.replace("__", "."): value for key, value in overrides.items()})

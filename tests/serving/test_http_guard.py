@@ -1,0 +1,313 @@
+"""Clients that send or read too slowly or too much are let go, on the short cut and on the ordinary way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from typing import TYPE_CHECKING, Any, cast
+from unittest import mock
+
+import pytest
+
+from tests.serving.fakes import served
+from tests.serving.test_http import BODY, HEALTH, PREDICT, running
+from tests.waiting import until
+from tierwise.serving import http_server
+from tierwise.serving.http_guard import GuardedProtocol, HttpLimits
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from tierwise.serving.service import Service
+
+    Response = tuple[int, dict[str, str], bytes]
+
+WAYS = pytest.mark.parametrize("latency_ms", [0, 1], ids=["short cut", "ordinary way"])
+HEAD = b"POST /predict HTTP/1.1\r\nhost: x\r\n"
+
+
+@contextlib.contextmanager
+def limits(**changes: float) -> Iterator[None]:
+    """Services that are started in the block have other limits."""
+
+    def make(**given: Any) -> HttpLimits:
+        return HttpLimits(**{**given, **changes})
+
+    with mock.patch.object(http_server, "HttpLimits", make):
+        yield
+
+
+def is_refusal(response: Response, status: int, said: str) -> None:
+    """Asserts that it is an error in JSON and that the connection is to be closed."""
+    got, headers, body = response
+    assert got == status
+    assert headers["content-type"] == "application/json"
+    assert headers["connection"] == "close"
+    assert said in json.loads(body)["error"]
+
+
+class Client:
+    """One raw connection."""
+
+    def __init__(self, service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+        self._service = service
+
+    @property
+    def protocol(self) -> GuardedProtocol:
+        """The other end."""
+        server = self._service._http
+        assert server is not None
+        (protocol,) = server.server_state.connections
+        return cast("GuardedProtocol", protocol)
+
+    async def accepted(self) -> None:
+        server = self._service._http
+        assert server is not None
+        await until(lambda: len(server.server_state.connections) == 1)
+
+    async def response(self) -> Response:
+        """The next response."""
+        async with asyncio.timeout(20):
+            status = int((await self.reader.readline()).split()[1])
+            headers = {}
+            while (line := (await self.reader.readline()).decode().strip()) != "":
+                name, _, value = line.partition(":")
+                headers[name.lower()] = value.strip()
+            return status, headers, await self.reader.readexactly(int(headers["content-length"]))
+
+    async def refused(self, status: int, said: str) -> None:
+        """Expects one error in JSON and the end of the connection, which the server does not keep."""
+        is_refusal(await self.response(), status, said)
+        await self.closed()
+
+    async def closed(self) -> None:
+        async with asyncio.timeout(20):
+            assert await self.reader.read() == b""
+        self.writer.close()
+        server = self._service._http
+        assert server is not None
+        await until(lambda: not server.server_state.connections)
+
+    async def send_until_answered(self, chunk: bytes) -> tuple[int, Response]:
+        """Sends until a response comes. Gives the number of bytes sent, and the response."""
+        response = asyncio.create_task(self.response())
+        sent = await self._send(chunk, response.done)
+        return sent, await response
+
+    async def send_until_closed(self, chunk: bytes) -> int:
+        """Sends until the server has closed the connection. Gives the number of bytes sent."""
+        return await self._send(chunk, self.writer.is_closing)
+
+    async def _send(self, chunk: bytes, is_over: Callable[[], bool]) -> int:
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(20):
+                while not is_over():
+                    self.writer.write(chunk)
+                    await self.writer.drain()
+                    await asyncio.sleep(0)
+                    sent += len(chunk)
+                    assert sent < 2**27, "the server reads on for ever"
+        return sent
+
+
+@contextlib.asynccontextmanager
+async def connected(service: Service) -> AsyncIterator[Client]:
+    """A client with small buffers, so that what nobody reads soon waits on the server."""
+    assert service.http_endpoint is not None
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32_768)
+    sock.setblocking(False)  # noqa: FBT003 -- has no name
+    await asyncio.get_running_loop().sock_connect(sock, service.http_endpoint)
+    reader, writer = await asyncio.open_connection(sock=sock, limit=32_768)
+    client = Client(service, reader, writer)
+    try:
+        await client.accepted()
+        accepted = client.protocol.transport.get_extra_info("socket")
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32_768)
+        yield client
+    finally:
+        writer.transport.abort()
+
+
+async def test_client_that_does_not_read_is_not_read_from() -> None:
+    count = 20_000
+    async with running() as (service, _), connected(service) as client:
+        protocol = client.protocol
+        client.writer.write(PREDICT * count)
+        await until(lambda: not protocol.transport.is_reading())
+        assert protocol.flow.write_paused
+        assert protocol.transport.get_write_buffer_size() < 2**21
+        for _ in range(count):
+            status, _, body = await client.response()
+            assert status == 200
+            assert b'"prediction":10.0' in body
+        await until(protocol.transport.is_reading)
+        assert protocol.timeout_keep_alive_task is not None
+
+
+async def test_client_that_never_reads_is_cut_off() -> None:
+    with limits(stall_s=0.05):
+        async with running() as (service, _), connected(service) as client:
+            client.writer.write(PREDICT * 20_000)
+            server = service._http
+            assert server is not None
+            await until(lambda: not server.server_state.connections)
+
+
+@WAYS
+@pytest.mark.parametrize("line", [b"x: %b\r\n", b"%b"], ids=["many headers", "one header"])
+async def test_headers_are_limited(latency_ms: float, line: bytes) -> None:
+    async with running(latency_ms=latency_ms) as (service, _), connected(service) as client:
+        client.writer.write(HEAD + b"y: ")
+        sent, response = await client.send_until_answered(line.replace(b"%b", b"v" * 8000))
+        assert sent < 2**22
+        is_refusal(response, 431, "the headers have more than 32768 bytes")
+        await client.send_until_closed(b"v" * 8000)
+
+
+@WAYS
+async def test_headers_within_the_limit_are_taken(latency_ms: float) -> None:
+    long = PREDICT.replace(b"host: x", b"host: x\r\n" + b"\r\n".join([b"y: " + b"v" * 1000] * 30))
+    async with running(latency_ms=latency_ms) as (service, _), connected(service) as client:
+        for _ in range(3):
+            client.writer.write(long)
+            assert (await client.response())[0] == 200
+
+
+@WAYS
+@pytest.mark.parametrize("part", [b"POST /pre", HEAD, PREDICT[:-3]])
+async def test_half_a_request_is_not_awaited_for_ever(latency_ms: float, part: bytes) -> None:
+    with limits(request_s=0.1):
+        async with running(latency_ms=latency_ms) as (service, _), connected(service) as client:
+            client.writer.write(part)
+            await client.refused(408, "the request was not complete within 0.1 s")
+
+
+@WAYS
+async def test_trickle_of_bytes_does_not_keep_a_request_open(latency_ms: float) -> None:
+    with limits(request_s=0.2):
+        async with running(latency_ms=latency_ms) as (service, _), connected(service) as client:
+
+            async def trickle() -> None:
+                with contextlib.suppress(ConnectionError):
+                    client.writer.write(HEAD)
+                    while True:
+                        client.writer.write(b"x: y\r\n")
+                        await client.writer.drain()
+                        await asyncio.sleep(0.01)
+
+            trickling = asyncio.create_task(trickle())
+            assert (await client.response())[0] == 408
+            trickling.cancel()
+            await asyncio.gather(trickling, return_exceptions=True)
+
+
+@WAYS
+async def test_answers_before_half_a_request_are_given(latency_ms: float) -> None:
+    with limits(request_s=0.1):
+        async with running(latency_ms=100 * latency_ms) as (service, _), connected(service) as client:
+            client.writer.write(PREDICT + PREDICT[:10])
+            assert (await client.response())[0] == 200
+            if latency_ms:
+                await client.closed()
+            else:
+                await client.refused(408, "not complete")
+
+
+async def test_connection_without_a_request_is_closed() -> None:
+    with limits(request_s=0.05):
+        async with running() as (service, _), connected(service) as client:
+            await client.closed()
+
+
+async def test_empty_lines_do_not_keep_a_connection_open() -> None:
+    async with running() as (service, _), connected(service) as client:
+        client.protocol.timeout_keep_alive = 0  # seconds
+        client.writer.write(b"\r\n")
+        await client.closed()
+
+
+@WAYS
+@pytest.mark.parametrize("is_chunked", [False, True])
+async def test_refused_body_is_not_read_for_ever(latency_ms: float, is_chunked: bool) -> None:  # noqa: FBT001 -- a parameter of the test
+    length = b"transfer-encoding: chunked" if is_chunked else b"content-length: 10000000000"
+    piece = b"%x\r\n%b\r\n" % (8192, b"1" * 8192) if is_chunked else b"1" * 8192
+    with limits(request_bytes=2**20):
+        async with running(latency_ms=latency_ms) as (service, _), connected(service) as client:
+            client.writer.write(HEAD + length + b"\r\n\r\n")
+            _, (status, _, body) = await client.send_until_answered(piece)
+            assert status == 413
+            assert json.loads(body).keys() == {"error"}
+            assert await client.send_until_closed(piece) < 2**23
+
+
+@WAYS
+async def test_refused_body_that_ends_leaves_the_service_well(latency_ms: float) -> None:
+    async with running(latency_ms=latency_ms) as (service, http):
+        response = await http.post("/predict", content=b"1" * 2_000_000)
+        assert response.status_code == 413
+        assert (await http.post("/predict", content=BODY)).status_code == 200
+        counts = (await http.get("/metrics")).text
+        assert 'code="too_large",model="sum",tier="edge",transport="http",version="1"} 1.0' in counts
+        del service
+
+
+@WAYS
+async def test_endless_trailers_are_limited(latency_ms: float) -> None:
+    with limits(request_bytes=2**20):
+        async with running(latency_ms=latency_ms) as (service, _), connected(service) as client:
+            client.writer.write(HEAD + b"transfer-encoding: chunked\r\n\r\n1\r\n1\r\n0\r\n")
+            sent, response = await client.send_until_answered(b"x: " + b"y" * 8000 + b"\r\n")
+            assert sent < 2**23
+            is_refusal(response, 413, "the request has more than 1048576 bytes")
+
+
+@WAYS
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x00\x01 nonsense\r\n\r\n",
+        b"GET http:///x HTTP/1.1\r\n\r\n",
+        HEAD + b"content-length: many\r\n\r\n",
+        HEAD + b"transfer-encoding: chunked\r\n\r\nXYZ\r\n",
+    ],
+)
+@pytest.mark.parametrize("before", [0, 2])
+async def test_malformed_requests_get_an_error_in_json(latency_ms: float, garbage: bytes, before: int) -> None:
+    async with running(latency_ms=latency_ms) as (service, _), connected(service) as client:
+        for _ in range(before):
+            client.writer.write(PREDICT)
+            assert (await client.response())[0] == 200
+        client.writer.write(garbage)
+        await client.refused(400, "not a valid HTTP request")
+
+
+@WAYS
+async def test_answers_before_a_malformed_request_are_given(latency_ms: float) -> None:
+    async with running(latency_ms=latency_ms) as (service, _), connected(service) as client:
+        client.writer.write(PREDICT + HEALTH + b"\x00\x01 nonsense\r\n\r\n")
+        assert b'"prediction"' in (await client.response())[2]
+        assert b'"status":"ok"' in (await client.response())[2]
+        await client.closed()
+
+
+@WAYS
+async def test_unexpected_failures_are_errors_in_json_and_logged(
+    latency_ms: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(served(), latency_ms=latency_ms) as (service, http):
+        with (
+            mock.patch("tierwise.serving.predict.decode_predict", side_effect=ZeroDivisionError("by surprise")),
+            mock.patch.object(service.metrics, "text", side_effect=ZeroDivisionError("by surprise")),
+        ):
+            for response in (await http.post("/predict", content=BODY), await http.get("/metrics")):
+                assert response.status_code == 500
+                assert response.headers["content-type"] == "application/json"
+                assert "internal error" in response.json()["error"]
+        assert (await http.post("/predict", content=BODY)).status_code == 200
+    failures = [record.exc_info for record in caplog.records if record.exc_info]
+    assert [str(failure[1]) for failure in failures] == ["by surprise"] * 2

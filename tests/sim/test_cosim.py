@@ -1,0 +1,201 @@
+"""External nodes in lockstep."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.scenario.examples import MINIMAL
+from tests.sim.runs import load, trace_of
+from tierwise.core.errors import ConfigurationError, TransportError
+from tierwise.scenario import ScenarioError
+from tierwise.sim import simulate
+from tierwise.sim.cosim import LockstepEngine
+from tierwise.sim.kernel.tables import R_CREATED, R_K, R_UP
+from tierwise.sim.node import message, run_node
+from tierwise.sim.plan import build_plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PERIODIC = """
+import sys
+from tierwise.sim.node import message, run_node
+
+def step(until_us, events, state):
+    state.setdefault("got", []).extend(events)
+    period = state["config"]["period_us"]
+    sent, due = [], state.get("due", 0)
+    while due < until_us:
+        sent.append(message(due, "request", size_bytes=state["config"].get("size", 0)))
+        due += period
+    state["due"] = due
+    with open(state["config"]["log"] + "." + state["id"], "w") as file:
+        print(*(f'{e["time_us"]} {e["payload"]["created_us"]} {e["dst"]}' for e in state["got"]), sep="\\n", file=file)
+    return sent
+
+run_node(step)
+"""
+
+
+READY = """
+LATE = '{"time_us":-5,"type":"x","src":"","dst":""}'
+print('READY', flush=True)
+for _ in range(3):
+    input()
+"""
+
+
+def external(folder: Path, program: str, config: str = "{}", more: str = "", count: int = 2) -> dict[str, str]:
+    """A group of external devices that run a program."""
+    (folder / "node.py").write_text(program)
+    command = f'["{sys.executable}", "{folder / "node.py"}"]'
+    return {
+        "devices.real": f"{{count: {count}, traffic: {{pattern: external, command: {command}, config: {config}{more}}},"
+        " request: 1kB, answer: 100B}",
+        "links.up.from": "[sensors, real]",
+        "run.duration": "2s",
+    }
+
+
+def periodic(folder: Path, extra: str = "", more: str = "") -> dict[str, str]:
+    """Two devices that send every 100 ms."""
+    return external(folder, PERIODIC, f"{{period_us: 100000, log: {folder / 'log'}{extra}}}", more)
+
+
+def test_external_devices_are_exactly_like_modelled_ones(tmp_path: Path) -> None:
+    modelled = {
+        "devices.real": "{count: 2, request: 1kB, answer: 100B,"
+        " traffic: {pattern: periodic, period: 100ms, phase: same}}",
+        "links.up.from": "[sensors, real]",
+        "run.duration": "2s",
+    }
+    expected, _ = trace_of(load(tmp_path, MINIMAL, modelled), "event")
+    for more in ("", ", step: 1ms"):
+        got, _ = trace_of(load(tmp_path, MINIMAL, periodic(tmp_path, more=more)), "event")
+        assert (got == expected).all()
+
+
+def test_answers_reach_the_device_that_asked_in_time(tmp_path: Path) -> None:
+    scenario = load(tmp_path, MINIMAL, periodic(tmp_path))
+    rows, plan = trace_of(scenario, "event")
+    for device in (10, 11):
+        lines = (tmp_path / f"log.{plan.names[device]}").read_text().split("\n")
+        told = [line.split() for line in lines if line]
+        own = rows[(rows[:, 0] == device) & (rows[:, 7] >= 0)]
+        assert len(told) >= len(own) - 1
+        for (at, created, name), row in zip(told, own, strict=False):
+            assert name == plan.names[device]
+            assert (int(at), int(created)) == (row[7] // 1000, row[2] // 1000)
+
+
+def test_the_size_that_a_device_states_is_what_is_sent(tmp_path: Path) -> None:
+    rows, _ = trace_of(load(tmp_path, MINIMAL, periodic(tmp_path, ", size: 5000")), "event")
+    assert set(rows[rows[:, 0] >= 10][:, R_UP].tolist()) == {5000}
+    assert set(rows[rows[:, 0] < 10][:, R_UP].tolist()) == {1000}
+
+
+def test_it_goes_several_steps_ahead_where_nothing_can_happen(tmp_path: Path) -> None:
+    def steps(more: str) -> int:
+        engine = LockstepEngine(build_plan(load(tmp_path, MINIMAL, periodic(tmp_path, more=more))))
+        assert sum(rows.size for _, rows in engine.run()) > 40
+        return engine.steps
+
+    assert steps(", step: 1ms") == 2000
+    assert steps("") < 2 * 2000 / 5
+
+
+def test_nodes_over_tcp(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection, connection.makefile("rb") as source, connection.makefile("wb") as sink:
+                run_node(lambda until, _, __: [message(until - 1, "request")], source, sink)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        changes = {
+            "devices.real": f'{{traffic: {{pattern: external, address: ["127.0.0.1:{port}"], step: 100ms}}}}',
+            "links.up.from": "[sensors, real]",
+            "links.up.latency": "200ms",
+            "run.duration": "2s",
+        }
+        rows, _ = trace_of(load(tmp_path, MINIMAL, changes), "event")
+        thread.join(5)
+        assert not thread.is_alive()
+    assert rows[rows[:, 0] == 10][:, R_CREATED].tolist() == [n * 100_000_000 - 1000 for n in range(1, 21)]
+    assert rows[rows[:, 0] == 10][:, R_K].tolist() == list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("program", "error"),
+    [
+        ("import time; time.sleep(60)", r"the node real-0 did not answer within 0\.5 s"),
+        ("raise SystemExit(3)", r"the node real-0 ended with exit code 3"),
+        ("print('HELLO', flush=True); input()", r"answered INIT with 'HELLO', not READY"),
+        (READY + "print('DONE\\n{}', flush=True); input()", "no list of events"),
+        (READY + "print('WHAT', flush=True); input()", "not DONE"),
+        (READY + "print('DONE\\n[' + LATE + ']', flush=True); input()", "sent an event of -5 us"),
+    ],
+)  # fmt: skip
+def test_a_node_that_fails_ends_the_run_and_everything_it_started(tmp_path: Path, program: str, error: str) -> None:
+    pid_file = tmp_path / "pid"
+    text = f"import os\nopen({str(pid_file)!r} + str(os.getpid()), 'w').close()\n{program}\n"
+    scenario = load(tmp_path, MINIMAL, external(tmp_path, text, more=", timeout: 500ms"))
+    with pytest.raises(TransportError, match=error):
+        simulate(scenario)
+    deadline = time.monotonic() + 10
+    for file in tmp_path.glob("pid?*"):
+        while alive(int(file.name.removeprefix("pid"))):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs (children are reaped by whoever started them)."""
+    with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/stat") as file:  # noqa: PTH123 -- a pseudo file
+        return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    return False
+
+
+@pytest.mark.parametrize(
+    ("change", "value", "error"),
+    [
+        ("links.up.latency", "0", "have no least latency, so external devices cannot step ahead"),
+        ("links.up.latency", "{exponential: 5ms}", "have no least latency"),
+    ],
+)
+def test_links_without_latency_leave_no_step(tmp_path: Path, change: str, value: str, error: str) -> None:
+    with pytest.raises(ConfigurationError, match=error):
+        simulate(load(tmp_path, MINIMAL, periodic(tmp_path) | {change: value}))
+
+
+@pytest.mark.parametrize(
+    ("change", "value", "error"),
+    [
+        ("devices.real.timeout", "1s", "external devices take no battery, no timeouts"),
+        ("devices.real.traffic.command", "[]", "needs either `command` or `address`"),
+        ("run.replications", "2", "external devices run once"),
+    ],
+)
+def test_what_external_devices_cannot_do_is_told(tmp_path: Path, change: str, value: str, error: str) -> None:
+    with pytest.raises(ScenarioError, match=error):
+        load(tmp_path, MINIMAL, periodic(tmp_path) | {change: value})
+
+
+def test_a_command_that_does_not_exist_is_told(tmp_path: Path) -> None:
+    changes = periodic(tmp_path) | {"devices.real.traffic.command": "[/nowhere/node]"}
+    with pytest.raises(TransportError, match="cannot start the node real-0"):
+        simulate(load(tmp_path, MINIMAL, changes))
+    del changes["devices.real.traffic.command"]
+    changes["devices.real"] = '{traffic: {pattern: external, address: ["127.0.0.1:1"]}}'
+    with pytest.raises(TransportError, match="cannot reach the node real at"):
+        simulate(load(tmp_path, MINIMAL, changes))

@@ -1,0 +1,235 @@
+"""Two executions of one semantics: the same trace, row by row."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.components import need
+from tests.scenario.examples import MINIMAL
+from tests.sim.runs import load, trace_of
+from tierwise.core.errors import ConfigurationError
+from tierwise.sim import simulate
+from tierwise.sim.kernel.tables import (
+    ANSWERED,
+    IN_FLIGHT,
+    L_DELIVERED,
+    L_MESSAGES,
+    L_WAIT,
+    N_BATCHES,
+    N_BUSY,
+    N_LONGEST,
+    N_OFFERED,
+    N_SERVED,
+    N_WAIT,
+    R_ANSWERED,
+    R_CREATED,
+    R_DEVICE,
+    R_OUTCOME,
+)
+from tierwise.sim.vector import why_not_vectorised
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tierwise.scenario import Scenario
+
+RICH = """\
+tierwise: 1
+run: {duration: 20s, seed: 7}
+devices:
+  sensors:
+    count: 60
+    traffic: {pattern: poisson, rate: 4/s}
+    request: 1kB
+    answer: 100B
+    board: {active_power: 30mW, idle_power: 1mW, source: test}
+  cameras:
+    count: 7
+    traffic: {pattern: burst, period: 1s, size: 5, phase: same}
+    request: 5kB
+    answer: 100B
+links:
+  up:
+    from: [sensors, cameras]
+    to: gateway
+    latency: {lognormal: {median: 5ms, sigma: 0.5}}
+    jitter: {normal: {mean: 2ms, sd: 2ms}}
+    bandwidth: 10Mbit/s
+    loss: 2%
+    radio: {tx: 50nJ/bit, rx: 10nJ/bit, tx_power: 10mW, source: test}
+  wan: {from: gateway, to: cloud, latency: 20ms, bandwidth: 5Mbit/s, loss: 1%}
+nodes:
+  gateway: {tier: edge, workers: 2, service: {exponential: 1ms}}
+  cloud: {tier: cloud, service: {uniform: [0.2ms, 4ms]}}
+models:
+  m:
+    device:
+      service: {pareto: {minimum: 5ms, shape: 2.5}}
+      accuracy: 0.8
+      confidence: {right: {uniform: [0.5, 1]}, wrong: {uniform: [0, 1]}}
+      source: test
+    edge: {accuracy: 0.9, source: test}
+placement:
+  sensors: {cascade: [device, edge, cloud], threshold: 0.6}
+  cameras: {cascade: [edge, cloud], threshold: 0.3}
+faults: [{fault: clock_drift, devices: cameras, drift: 100ppm}]
+"""
+SAME = "{pattern: periodic, period: 1s, phase: same}"
+IDEAL = {"links.up.latency": "0", "links.up.jitter": "0", "links.wan.latency": "0", "links.up.bandwidth": "null"}
+
+
+def assert_same(scenario: Scenario) -> None:
+    """Both engines give the same rows and the same counters of links and nodes."""
+    events, one = trace_of(scenario, "event")
+    vectors, other = trace_of(scenario, "vector")
+    assert events.shape == vectors.shape
+    assert (events == vectors).all(), np.argwhere(events != vectors)[:5]
+    for row in one.nodes.values():
+        for column in (N_OFFERED, N_SERVED, N_BATCHES, N_BUSY, N_WAIT, N_LONGEST):
+            assert one.ints[row, column] == other.ints[row, column], column
+    for row in one.links.values():
+        assert (one.ints[row, L_MESSAGES : L_WAIT + 1] == other.ints[row, L_MESSAGES : L_WAIT + 1]).all()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"placement.cameras": "cloud", "nodes.gateway.workers": "1"},
+        {"links.up.shared": "false", "links.up.duty_cycle": "0.5"},
+        {"links.up.bandwidth_down": "1Mbit/s", "links.up.overhead": "40B"},
+        {**IDEAL, "nodes.gateway.service": "1ms", "devices.sensors.traffic": SAME},
+        {**IDEAL, "nodes.gateway.service": "0", "nodes.cloud.service": "0"},
+        {"placement": "device"},
+        {"devices.sensors.traffic": "{pattern: offline, samples: 50, start: 1s}"},
+        {"devices.sensors.traffic": "{pattern: periodic, period: 100ms, jitter: {exponential: 200ms}, stop: 15s}"},
+        {"devices.sensors.traffic": "{pattern: server, rate: 3/s, start: 2s}", "run.duration": "7s"},
+        {"nodes.gateway.service": "{empirical: [1ms, 1ms, 9ms]}", "nodes.cloud.workers": "3"},
+    ],
+)  # fmt: skip
+def test_both_engines_give_the_same_trace(tmp_path: Path, changes: dict[str, str]) -> None:
+    assert_same(load(tmp_path, RICH, changes))
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.data())
+def test_both_engines_give_the_same_trace_of_random_scenarios(tmp_path: Path, data: st.DataObject) -> None:
+    def one_of(*choices: str) -> str:
+        return data.draw(st.sampled_from(choices))
+
+    duration = one_of("0", "1ms", "{exponential: 2ms}", "{uniform: [0, 5ms]}", "{normal: {mean: 1ms, sd: 1ms}}")
+    changes = {
+        "run.seed": str(data.draw(st.integers(0, 2**62))),
+        "run.duration": one_of("1s", "3s"),
+        "devices.sensors.count": one_of("1", "13"),
+        "devices.sensors.traffic": one_of(
+            "{pattern: periodic, period: 10ms, phase: same}",
+            "{pattern: poisson, rate: 90/s}",
+            "{pattern: burst, period: 100ms, size: 9, spacing: 1us}",
+        ),
+        "links.up.latency": duration,
+        "links.up.bandwidth": one_of("null", "1Mbit/s", "100Mbit/s"),
+        "links.up.shared": one_of("true", "false"),
+        "links.wan.latency": one_of("0", "3ms"),
+        "nodes.gateway.workers": one_of("1", "2", "5"),
+        "nodes.gateway.service": one_of("0", "1ms", "{exponential: 1ms}"),
+        "placement.sensors": one_of(
+            "device", "edge", "cloud", "{cascade: [device, cloud], threshold: 0.5}",
+            "{cascade: [edge, cloud], threshold: 0.5}", "{cascade: [device, edge, cloud], threshold: 0.9}",
+        ),
+    }  # fmt: skip
+    assert_same(load(tmp_path, RICH, changes))
+
+
+def test_two_packets_in_the_same_nanosecond_keep_their_order(tmp_path: Path) -> None:
+    """All devices send at once over a slow link: the k-th arrives after k transmissions, in order of the devices."""
+    same = {"devices.sensors.traffic": "{pattern: periodic, period: 5s, phase: same}", "nodes.gateway.service": "0"}
+    for engine in ("event", "vector"):
+        rows, _ = trace_of(load(tmp_path, MINIMAL, same), engine)
+        first = rows[:10]
+        assert first[:, R_CREATED].tolist() == [0] * 10
+        assert first[:, R_DEVICE].tolist() == list(range(10))
+        latency = first[:, R_ANSWERED]
+        assert latency.tolist() == [(k + 1) * 800_000 + 5_000_000 + 80_000 + 5_000_000 for k in range(10)]
+
+
+def test_what_needs_events_says_why(tmp_path: Path) -> None:
+    changes = {
+        "nodes.gateway.batch": "{max_size: 4}",
+        "nodes.gateway.queue": "5",
+        "links.up.loss": "{to_bad: 0.1, to_good: 0.5}",
+        "links.up.retries": "{max: 2}",
+        "links.up.queue": "3",
+        "links.up.shaper": "{rate: 1Mbit/s, burst: 2kB}",
+        "devices.sensors.timeout": "1s",
+        "placement": "edge if queue_edge < 3 else cloud",
+        "faults": "[{fault: node_down, node: cloud, at: 1s, lasts: 1s}]",
+    }
+    scenario = load(tmp_path, MINIMAL, changes)
+    assert why_not_vectorised(scenario) == [
+        "links.up: bursty loss",
+        "links.up: retries",
+        "links.up: a queue limit",
+        "links.up: a shaper",
+        "nodes.gateway: batching",
+        "nodes.gateway: a queue limit",
+        "devices.sensors: a timeout",
+        "devices.sensors: a placement that looks at the state",
+        "faults: node_down",
+    ]
+    assert simulate(scenario).engine == "event"
+    with pytest.raises(ConfigurationError, match=r"the vectorised engine cannot run test: links\.up: bursty loss"):
+        simulate(scenario, engine="vector")
+
+
+def test_requests_cut_off_by_the_end_are_in_flight(tmp_path: Path) -> None:
+    rows, _ = trace_of(load(tmp_path, MINIMAL, {"links.up.latency": "3s"}), "vector")
+    assert set(rows[:, R_OUTCOME].tolist()) == {ANSWERED, IN_FLIGHT}
+    late = rows[rows[:, R_OUTCOME] == IN_FLIGHT]
+    assert (late[:, R_ANSWERED] == -1).all()
+    assert (late[:, R_CREATED] > 3_900_000_000).all()
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from tests.sim.runs import load
+from tests.sim.test_engines import RICH
+from tierwise.sim import simulate
+batched = {"nodes.gateway.batch": "{max_size: 4, max_wait: 2ms, marginal: 0.2}", "run.duration": "3s",
+           "links.up.retries": "{max: 3, backoff: 5ms, factor: 1.5}",
+           "links.wan.loss": "{to_bad: 0.05, to_good: 0.3}", "devices.sensors.count": "20",
+           "devices.cameras.timeout": "300ms", "faults": "[{fault: node_down, node: cloud, at: 1s, lasts: 300ms}]"}
+print(simulate(load(Path("."), RICH, batched)).trace_sha256)
+"""
+GOLDEN = "d28bafdd77cdeeb2f633fca7ec7608df7d511c3a07a4567a8929c69a4b4fd2c0"
+
+
+def digest_in_a_process(**environment: str) -> str:
+    """The trace's hash as another process gets it."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env={**os.environ, **environment}, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_the_trace_is_the_same_in_any_process_compiled_or_not() -> None:
+    assert digest_in_a_process(PYTHONHASHSEED="1") == GOLDEN
+    assert digest_in_a_process(PYTHONHASHSEED="2", NUMBA_DISABLE_JIT="1") == GOLDEN
+
+
+def test_numba_is_there_in_ci() -> None:
+    need(package="numba")
+
+
+def test_links_count_what_they_deliver(tmp_path: Path) -> None:
+    _, plan = trace_of(load(tmp_path), "event")
+    assert plan.ints[plan.links["up", 0], L_DELIVERED] == plan.ints[plan.links["up", 0], L_MESSAGES] > 0
