@@ -43,6 +43,8 @@ platformio: $(VENV)/.installed  ## Prepare platformio/ (pio run, upload, monitor
 bench: $(VENV)/.installed  ## The benchmarks, as tables with ratio and target
 	@scripts/system-packages.sh mosquitto wrk
 	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks.simulator.run
+	@$(BIN)/python -m benchmarks.simulator.lockstep
 
 docs: $(VENV)/.installed  ## Rewrite the reference pages that are made from the code
 	@$(BIN)/python -m docs.generate

@@ -136,6 +136,11 @@ def test_a_model_larger_than_the_board_is_refused(tmp_path: Path) -> None:
     assert "is larger than the board's memory" in problems(tmp_path, text.replace("request: 1kB", board))[0]
 
 
+def test_a_cascade_goes_outwards(tmp_path: Path) -> None:
+    text = MINIMAL.replace("placement: edge", "placement: {cascade: [cloud, edge], threshold: 0.5}")
+    assert "a cascade goes outwards: device, then edge, then cloud" in problems(tmp_path, text)[0]
+
+
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match="cannot read the scenario: No such file"):
         load_scenario(tmp_path / "none.yaml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
@@ -106,7 +107,9 @@ def test_somebody_elses_policy_stays(machine: Machine) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_installation_leaves_no_policy(machine: Machine, number: signal.Signals) -> None:
-    with subprocess.Popen([SCRIPT, "slow"], env=machine.env, start_new_session=True) as script:
+    # A shell in the background starts programs with Ctrl-C ignored, and a shell script cannot change that.
+    listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen([SCRIPT, "slow"], env=machine.env, start_new_session=True, preexec_fn=listen) as script:  # noqa: PLW1509 -- no threads yet
         try:
             deadline = time.monotonic() + 30
             while not machine.log.with_name("log.slow").exists():

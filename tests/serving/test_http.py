@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.serving.fakes import served
+from tests.serving.fakes import row_sums, served
 from tests.waiting import until
 from tierwise.core.errors import ConfigurationError
 from tierwise.serving.service import Service
@@ -28,6 +29,8 @@ from tierwise.serving.settings import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from numpy.typing import NDArray
 
     from tierwise.serving.model import ServedModel
 
@@ -231,6 +234,40 @@ async def test_pipelined_requests_are_answered_in_their_order(latency_ms: float)
         got = await _exchange(service, PREDICT + HEALTH + PREDICT + last, until_bytes=b"never")
     bodies = [part.partition(b"\r\n\r\n")[2][:13] for part in got.split(b"HTTP/1.1 200")[1:]]
     assert bodies == [b'{"prediction"', b'{"status":"ok', b'{"prediction"', b'{"prediction"']
+
+
+async def test_a_large_batch_is_answered_later_and_nothing_overtakes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tierwise.serving.dataplane.INLINE_VALUES", 4)
+    batch = b'{"input": [[1, 2, 3, 4], [0, 0, 0, 1]]}'
+    large = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(batch), batch)
+    async with running() as (service, client):
+        got = await _exchange(service, large + PREDICT, until_bytes=b"never")
+        assert got.count(b"HTTP/1.1 200") == 1, "what was pipelined behind it is not answered"
+        assert b'"prediction":[10.0,1.0]' in got
+        assert b"connection: close" in got
+        one_by_one = [await client.post("/predict", content=body) for body in (batch, BODY, batch)]
+    assert [response.json()["prediction"] for response in one_by_one] == [[10.0, 1.0], 10.0, [10.0, 1.0]]
+
+
+async def test_a_client_that_does_not_wait_for_a_large_batch_disturbs_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tierwise.serving.dataplane.INLINE_VALUES", 4)
+    may_finish = threading.Event()
+
+    def wait(features: NDArray[Any]) -> NDArray[Any]:
+        assert may_finish.wait(20)
+        return row_sums(features)
+
+    batch = b'{"input": [[1, 2, 3, 4], [0, 0, 0, 1]]}'
+    large = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(batch), batch)
+    async with running(served(wait)) as (service, client):
+        assert service.http_endpoint is not None
+        _, writer = await asyncio.open_connection(*service.http_endpoint)
+        writer.write(large)
+        await until(lambda: service.plane.pending == 1)
+        writer.close()
+        await writer.wait_closed()
+        may_finish.set()
+        assert (await client.post("/predict", content=BODY)).json()["prediction"] == 10.0
 
 
 async def test_a_request_in_pieces_is_answered() -> None:

@@ -111,6 +111,16 @@ def test_it_goes_several_steps_ahead_where_nothing_can_happen(tmp_path: Path) ->
     assert steps("") < 2 * 2000 / 5
 
 
+def test_ten_real_devices_among_a_thousand_modelled_ones(tmp_path: Path) -> None:
+    changes = external(
+        tmp_path, PERIODIC, f"{{period_us: 100000, log: {tmp_path / 'log'}}}", ", timeout: 30s", count=10
+    )
+    scenario = load(tmp_path, MINIMAL, changes | {"devices.sensors.count": "1000", "run.duration": "1s"})
+    rows, _ = trace_of(scenario, "event")
+    assert (rows[:, 0] < 1000).sum() == 1000
+    assert (rows[:, 0] >= 1000).sum() == 100
+
+
 def test_nodes_over_tcp(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

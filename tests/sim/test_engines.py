@@ -17,8 +17,10 @@ from tests.scenario.examples import MINIMAL
 from tests.sim.runs import load, trace_of
 from tierwise.core.errors import ConfigurationError
 from tierwise.sim import simulate
+from tierwise.sim.event import EventEngine
 from tierwise.sim.kernel.tables import (
     ANSWERED,
+    C_EVENTS,
     IN_FLIGHT,
     L_DELIVERED,
     L_MESSAGES,
@@ -34,6 +36,7 @@ from tierwise.sim.kernel.tables import (
     R_DEVICE,
     R_OUTCOME,
 )
+from tierwise.sim.plan import build_plan
 from tierwise.sim.vector import why_not_vectorised
 
 if TYPE_CHECKING:
@@ -190,6 +193,39 @@ def test_what_needs_events_says_why(tmp_path: Path) -> None:
         simulate(scenario, engine="vector")
 
 
+def test_links_that_lead_round_need_events(tmp_path: Path) -> None:
+    """One group goes over `up` and `wan`, the other over `wan` and then `up`."""
+    changes = {
+        "devices.others": "{traffic: {pattern: periodic, period: 1s}}",
+        "links.up.from": "[sensors, cloud]",
+        "links.wan.from": "[others, gateway]",
+        "placement": "{sensors: cloud, others: edge}",
+    }
+    scenario = load(tmp_path, MINIMAL, changes)
+    assert why_not_vectorised(scenario) == []
+    summary = simulate(scenario)
+    assert summary.engine == "event"
+    assert set(summary.by_tier) == {"edge", "cloud"}
+    with pytest.raises(ConfigurationError, match="some lead back to where others come from"):
+        simulate(scenario, engine="vector")
+
+
+def test_cost_grows_with_requests_not_with_idle_time_or_devices(tmp_path: Path) -> None:
+    """A thousand times the time between the same number of requests gives the same number of events."""
+    events = []
+    for period, duration, devices in (("1s", "10s", 10), ("1000s", "10000s", 10), ("1000s", "1000s", 100)):
+        changes = {
+            "devices.sensors.traffic": f"{{pattern: periodic, period: {period}}}",
+            "run.duration": duration,
+            "devices.sensors.count": str(devices),
+        }
+        engine = EventEngine(build_plan(load(tmp_path, MINIMAL, changes)))
+        assert sum(rows.size for _, rows in engine.run()) == 100
+        events.append(int(engine.machine.clock[C_EVENTS]))
+    assert max(events) <= 300
+    assert min(events) > 290  # three a request; what the end cuts off has fewer
+
+
 def test_requests_cut_off_by_the_end_are_in_flight(tmp_path: Path) -> None:
     rows, _ = trace_of(load(tmp_path, MINIMAL, {"links.up.latency": "3s"}), "vector")
     assert set(rows[:, R_OUTCOME].tolist()) == {ANSWERED, IN_FLIGHT}
@@ -204,6 +240,7 @@ from pathlib import Path
 from tests.sim.runs import load
 from tests.sim.test_engines import RICH
 from tierwise.sim import simulate
+from tierwise.sim.event import EventEngine
 batched = {"nodes.gateway.batch": "{max_size: 4, max_wait: 2ms, marginal: 0.2}", "run.duration": "3s",
            "links.up.retries": "{max: 3, backoff: 5ms, factor: 1.5}",
            "links.wan.loss": "{to_bad: 0.05, to_good: 0.3}", "devices.sensors.count": "20",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Replace a value: links.up.latency=20ms.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for trace, summary and report.")
 @click.option("--engine", type=click.Choice(["auto", "event", "vector"]), default="auto", show_default=True)
+@click.option("--sensitivity", is_flag=True, help="With two scenarios: which constants would change the verdict.")
 @click.option("--sweep", "sweeps", multiple=True, metavar="PATH=A,B,C", help="Run every combination of these values.")
 @click.option("--results", type=click.Path(path_type=Path, dir_okay=False), help="File of a sweep's finished points.")
 @click.option("--dask", metavar="ADDRESS", help="Run a sweep on this Dask cluster.")
@@ -36,6 +37,7 @@ def simulate(
     overrides: tuple[str, ...],
     out: Path | None,
     engine: str,
+    sensitivity: bool,
     sweeps: tuple[str, ...],
     results: Path | None,
     dask: str | None,
@@ -54,7 +56,7 @@ def simulate(
             scenarios[0], changes, sweeps, seed=seed, results=results, dask=dask, workers=workers, as_json=as_json
         )
     elif len(scenarios) == 2:  # noqa: PLR2004
-        run_comparison(scenarios, changes, seed=seed, as_json=as_json)
+        run_comparison(scenarios, changes, seed=seed, sensitivity=sensitivity, as_json=as_json)
     else:
         run_one(scenarios[0], changes, check=check, seed=seed, out=out, engine=engine, as_json=as_json)
 
@@ -97,17 +99,21 @@ def run_one(
             click.echo(f"\nresults in {out}")
 
 
-def run_comparison(scenarios: tuple[Path, ...], changes: dict[str, str], *, seed: int | None, as_json: bool) -> None:
+def run_comparison(
+    scenarios: tuple[Path, ...], changes: dict[str, str], *, seed: int | None, sensitivity: bool, as_json: bool
+) -> None:
     """Simulates two scenarios with common random numbers and prints what differs."""
     import msgspec  # noqa: PLC0415 -- heavy imports belong to the command
 
     from tierwise.scenario import load_scenario  # noqa: PLC0415
     from tierwise.sim.compare import compare  # noqa: PLC0415
+    from tierwise.sim.sensitivity import flips  # noqa: PLC0415
 
     first, second = (load_scenario(path, changes) for path in scenarios)
     found = compare(first, second, seed=seed)
+    turned = flips(first, second) if sensitivity else []
     if as_json:
-        click.echo(msgspec.json.encode(found))
+        click.echo(msgspec.json.encode({**msgspec.to_builtins(found), "flips": turned}))
         return
     click.echo(f"{found.first} against {found.second}: {found.replications} pairs of runs with common random numbers")
     click.echo(f"{'':<16}{'first':>14}{'second':>14}{'difference (95 %)':>32}")
@@ -115,6 +121,15 @@ def run_comparison(scenarios: tuple[Path, ...], changes: dict[str, str], *, seed
         interval = f"{figure.difference.mean:+.6g} ± {figure.difference.half_width or 0:.2g}"
         verdict = "" if figure.significant else "  (may be chance)"
         click.echo(f"{name:<16}{figure.first:>14.6g}{figure.second:>14.6g}{interval:>32}{verdict}")
+    for flip in turned:
+        click.echo(
+            f"{flip.constant} ({flip.value:g}, {flip.source}) x {flip.factor:g}: "
+            f"{flip.figure} is then lower in {flip.better_then}, not {flip.better}"
+        )
+    if sensitivity and not turned:
+        click.echo(
+            "no stated constant, halved or doubled, changes which of the two has the lower energy, cost or latency"
+        )
 
 
 def run_sweep(
@@ -185,10 +200,10 @@ def parse_assignments(texts: tuple[str, ...], option: str) -> dict[str, str]:
 
 def describe(scenario: Scenario) -> str:
     """What a checked scenario holds."""
-    from tierwise.sim.vector import why_not_vectorised  # noqa: PLC0415 -- heavy imports belong to the command
+    from tierwise.sim.run import reasons_for_events  # noqa: PLC0415 -- heavy imports belong to the command
 
     devices = sum(group.count for group in scenario.devices.values())
-    reasons = why_not_vectorised(scenario)
+    reasons = reasons_for_events(scenario)
     engine = "event engine (" + "; ".join(reasons) + ")" if reasons else "vectorised engine"
     title = f"{scenario.name}: {scenario.description}\n" if scenario.description else ""
     return (

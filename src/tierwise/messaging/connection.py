@@ -21,6 +21,7 @@ from mqtt5 import (
     UnsubAckPacket,
 )
 
+from tierwise.core.clocks import monotonic_ns
 from tierwise.core.errors import BrokerError, TierwiseError, TransportError
 from tierwise.messaging.handshake import in_words, open_wire, where
 from tierwise.messaging.outbox import Outbox, PublishProperties
@@ -125,6 +126,14 @@ class MqttConnection:
         """Cuts the network connection without a goodbye; the connection then reconnects like after any failure."""
         if self._wire is not None:
             self._wire.abort()
+
+    @property
+    def read_ns(self) -> int:
+        """Instant at which the message that is being handled was read from the network, monotonic nanoseconds.
+
+        Of a burst that came in one piece, every message has waited since then for those before it.
+        """
+        return monotonic_ns() if self._wire is None else self._wire.read_ns
 
     @property
     def connected(self) -> bool:

@@ -21,6 +21,7 @@ from mqtt5 import (
     QoS,
 )
 
+from tierwise.core.clocks import monotonic_ns
 from tierwise.core.errors import TransportError
 from tierwise.messaging import mqtt311
 from tierwise.messaging.framing import HEAD_BYTES, is_publish, packet_size, shortened
@@ -81,6 +82,8 @@ class Wire(asyncio.Protocol):
     ) -> None:
         loop = asyncio.get_running_loop()
         self.codec = codec
+        self.read_ns = monotonic_ns()
+        """When the bytes that are being handled were read: messages behind one another share it."""
         self.writable = False
         self.heard = False
         """Whether the peer has ever sent anything."""
@@ -134,6 +137,7 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received = self.heard = True
+        self.read_ns = monotonic_ns()
         if self._missing:
             self._parts.append(data)
             self._missing -= len(data)

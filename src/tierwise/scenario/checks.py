@@ -130,6 +130,9 @@ def _placement(scenario: Scenario, group: str) -> Iterator[Finding]:
         return
     if isinstance(rule, Cascade | Fallback) and len(set(tiers_of(rule))) < len(tiers_of(rule)):
         yield where, "names a tier twice"
+    if isinstance(rule, Cascade) and sorted(rule.cascade, key=get_args(Tier).index) != rule.cascade:
+        yield where, "a cascade goes outwards: device, then edge, then cloud"
+        return
     try:
         tiers = tiers_of(rule)
     except ValueError as error:

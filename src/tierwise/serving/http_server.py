@@ -67,13 +67,21 @@ class PredictProtocol(GuardedProtocol):
 
     endpoint: PredictEndpoint
     immediate: bool
-    """Whether ``endpoint`` answers before ``submit`` returns; without it there is no short cut."""
+    """Whether ``endpoint`` nearly always answers before ``submit`` returns; without it there is no short cut."""
     _body: list[bytes] | None = None
     """Pieces of the body of a request on the short cut; ``None`` on the ordinary way."""
     _size = 0
+    _waiting = False
+    """Whether a request on the short cut has not been answered yet."""
+    _is_late = False
+    _is_last = False
 
     def on_message_begin(self) -> None:
         """A request begins. What the application needs to know of it is gathered only when it gets it."""
+        if self._waiting:
+            # Pipelined behind a request that is answered later: the connection ends after that answer.
+            self._is_last = True
+            raise HungUpError
         self.begin()
         self.url = b""
         self.headers = []
@@ -122,7 +130,11 @@ class PredictProtocol(GuardedProtocol):
         if pieces is None:
             super().on_message_complete()
             return
+        self._waiting = True
         self.endpoint.submit(pieces[0] if len(pieces) == 1 else b"".join(pieces), self.headers, self._respond)
+        if self._waiting:  # a large batch, or a request behind one: the answer comes later
+            self._is_late = True
+            self.flow.pause_reading()
 
     def refuse(self, response: Response) -> None:
         """Ends a request that is not read any further; notes it in the metrics as the ordinary way does."""
@@ -132,10 +144,16 @@ class PredictProtocol(GuardedProtocol):
         super().refuse(response)
 
     def _respond(self, response: Response) -> None:
+        self._waiting = False
+        if self.transport.is_closing():
+            return  # the client has not waited for it
+        if self._is_late and not self.flow.write_paused:
+            self.flow.resume_reading()
+        self._is_late = False
         self.server_state.total_requests += 1
         self._in_request = False
         self._body = None
-        keep_alive = self.parser.should_keep_alive() and self.endpoint.plane.accepting
+        keep_alive = self.parser.should_keep_alive() and self.endpoint.plane.accepting and not self._is_last
         self.write(response, keep_alive=keep_alive)
         if not keep_alive:
             self.transport.close()

@@ -121,7 +121,7 @@ class MqttTransport:
 
     def _on_request(self, packet: PublishPacket, payload_bytes: int, acknowledge: Callable[[], None]) -> None:
         """Takes a request. Of one that is far too large ``packet`` has only the beginning of the payload."""
-        received_ns = monotonic_ns()
+        received_ns = self.connection.read_ns
         device: DeviceRequest | None = None
         properties = dict(packet.user_properties) if packet.user_properties else {}
         trace = self._tracer.begin(properties.get(traceparent.HEADER))

@@ -21,7 +21,7 @@ from tierwise.sim.kernel.tables import (
     R_STARTED,
     R_TIER,
 )
-from tierwise.sim.rows import Rows, joined
+from tierwise.sim.rows import Rows, joined, order_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -52,10 +52,8 @@ def in_order_of_creation(finished: Iterable[tuple[int, Rows]]) -> Iterator[Rows]
 
 
 def _sorted(rows: Rows) -> Rows:
-    created = rows[R_CREATED]
-    if (np.diff(created) > 0).all():
-        return rows
-    return rows.take(np.lexsort((rows[R_K], rows[R_DEVICE], created)))
+    order = order_of(rows[R_CREATED], rows[R_DEVICE], rows[R_K])
+    return rows if order is None else rows.take(order)
 
 
 class Digest:

@@ -17,7 +17,7 @@ from tierwise.core.errors import ConfigurationError
 from tierwise.scenario.checks import tiers_of
 from tierwise.scenario.schema import External
 from tierwise.scenario.topology import route
-from tierwise.sim.event import EventEngine
+from tierwise.sim.event import EventEngine, with_bytes
 from tierwise.sim.kernel.tables import (
     ANSWERED,
     C_HEAP,
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 _US = 1000
 _WINDOW = 100_000
 _TIERS = tuple(TIER_CODES)
+_NONE = np.empty((0, 3), np.int64)
 
 
 def external_groups(scenario: Scenario) -> dict[str, External]:
@@ -106,14 +107,16 @@ class LockstepEngine:
             while now < duration:
                 until = min(duration, self._safe(now, modelled))
                 sent = self._advance_peers(peers, now, until)
-                own = np.pad(modelled.before(until), ((0, 0), (0, 1)))
-                self.events.feed(in_order(np.concatenate([own, sent])))
+                own = modelled.before(until)
+                if len(own) or len(sent):
+                    self.events.feed(in_order(np.concatenate([with_bytes(own), sent])))
                 for settled, rows in self.events.advance(until):
                     self._deliver(rows)
                     yield settled, rows
                 rows = self.events.drain()
-                self._deliver(rows)
-                yield self.events.settled(until), rows
+                if rows.size:
+                    self._deliver(rows)
+                    yield self.events.settled(until), rows
                 now = until
                 self.steps += 1
         yield duration, self.events.under_way()
@@ -148,10 +151,11 @@ class LockstepEngine:
 
     def _advance_peers(self, peers: dict[int, Peer], now: int, until: int) -> NDArray[np.int64]:
         for device, peer in peers.items():
-            waiting = self._inbox.get(device, [])
-            due = [event for event in waiting if event.time_us * _US < until]
-            self._inbox[device] = [event for event in waiting if event.time_us * _US >= until]
-            peer.advance(until // _US, sorted(due, key=lambda event: event.time_us))
+            due = []
+            if waiting := self._inbox.get(device):
+                due = sorted((event for event in waiting if event.time_us * _US < until), key=_time)
+                self._inbox[device] = [event for event in waiting if event.time_us * _US >= until]
+            peer.advance(until // _US, due)
         made = []
         for device, peer in peers.items():
             for event in peer.done(now // _US, until // _US):
@@ -189,6 +193,10 @@ class LockstepEngine:
             )
 
 
+def _time(event: Event) -> int:
+    return event.time_us
+
+
 class _Modelled:
     """Arrivals of the modelled devices, looked at ahead of time."""
 
@@ -210,11 +218,11 @@ class _Modelled:
 
     def before(self, end: int) -> NDArray[np.int64]:
         """Those before ``end`` that were not given yet."""
-        found = [np.empty((0, 3), np.int64)]
+        found = [_NONE]
         while self.first() < end:
             rows = self._parts.popleft()
             ready = int(np.searchsorted(rows[:, 0], end))
             found.append(rows[:ready])
             if ready < len(rows):
                 self._parts.appendleft(rows[ready:])
-        return np.concatenate(found)
+        return found[0] if len(found) == 1 else np.concatenate(found)

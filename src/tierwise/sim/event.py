@@ -98,6 +98,15 @@ def more_requests(machine: Machine, slots: int) -> Machine:
     return machine._replace(requests=requests)
 
 
+def with_bytes(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Arrivals with their fourth column, 0 where they have none."""
+    if rows.shape[1] == 4:  # noqa: PLR2004 -- created, device, k, bytes
+        return rows
+    wide = np.zeros((len(rows), 4), np.int64)
+    wide[:, :3] = rows
+    return wide
+
+
 class EventEngine:
     """Runs a plan event by event. ``decide`` chooses the next step of the request in ``C_ASKED``."""
 
@@ -116,14 +125,18 @@ class EventEngine:
 
     def settled(self, now: int) -> int:
         """No request that was made before this time is under way."""
+        if not self.machine.clock[C_IN_USE]:
+            return now
         requests = self.machine.requests
         created = requests[(requests[:, R_DEVICE] >= 0) & (requests[:, R_STATE] != GHOST), R_CREATED]
         return min(now, int(created.min())) if len(created) else now
 
     def feed(self, rows: NDArray[np.int64]) -> None:
         """Adds arrivals (created ns, device, k and where stated bytes), all later than those given before."""
+        if not len(rows):
+            return
         machine = self.machine
-        rows = np.pad(rows, ((0, 0), (0, 4 - rows.shape[1])))
+        rows = with_bytes(rows)
         waiting = machine.arrivals[machine.clock[C_POSITION] :]
         self.machine = machine._replace(arrivals=np.concatenate([waiting, rows]))
         self.machine.clock[C_POSITION] = 0

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Events = list[dict[str, Any]]
+_NOTHING = b"[]\n"
 
 
 def message(
@@ -47,8 +48,10 @@ def run_node(
     while line := source.readline():
         word, _, rest = line.rstrip().partition(b" ")
         if word == b"ADVANCE":
-            events = step(int(rest), json.loads(source.readline()), state)
-            sink.write(b"DONE\n" + json.dumps(events, separators=(",", ":")).encode() + b"\n")
+            events = source.readline()
+            sent = step(int(rest), [] if events == _NOTHING else json.loads(events), state)
+            answer = json.dumps(sent, separators=(",", ":")).encode() + b"\n" if sent else _NOTHING
+            sink.write(b"DONE\n" + answer)
         elif word == b"INIT":
             name, _, config = rest.partition(b" ")
             state.update(id=name.decode(), config=json.loads(config or b"{}"))

@@ -55,6 +55,7 @@ class Peer:
             self._start([part.replace("{id}", name) for part in command])
         else:
             self._connect(address)
+        os.set_blocking(self._out, False)
 
     def _start(self, command: list[str]) -> None:
         try:
@@ -92,6 +93,8 @@ class Peer:
         if line != b"DONE":
             raise TransportError(f"the node {self.name} answered ADVANCE {until_us} with {_shown(line)}, not DONE")
         line = self._line()
+        if line == b"[]":
+            return []
         try:
             events = _EVENTS.decode(line)
         except msgspec.DecodeError as error:
@@ -109,18 +112,26 @@ class Peer:
     def _write(self, data: bytes) -> None:
         try:
             while data:
-                data = data[os.write(self._in, data) :]
+                try:
+                    data = data[os.write(self._in, data) :]
+                except BlockingIOError:  # a TCP peer that reads slowly
+                    if not select.select([], [self._in], [], self._timeout_s)[1]:
+                        what = f"the node {self.name} did not read within {self._timeout_s:g} s"
+                        raise TransportError(what) from None
         except OSError as error:
             raise TransportError(self._gone()) from error
 
     def _line(self) -> bytes:
         deadline = time.monotonic() + self._timeout_s
         while (end := self._buffer.find(b"\n")) < 0:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._out], [], [], left)[0]:
-                raise TransportError(f"the node {self.name} did not answer within {self._timeout_s:g} s")
             try:
                 piece = os.read(self._out, _PIECE)
+            except BlockingIOError:
+                left = deadline - time.monotonic()
+                if left <= 0 or not select.select([self._out], [], [], left)[0]:
+                    what = f"the node {self.name} did not answer within {self._timeout_s:g} s"
+                    raise TransportError(what) from None
+                continue
             except OSError as error:
                 raise TransportError(self._gone()) from error
             if not piece:

@@ -63,3 +63,22 @@ def joined(parts: Sequence[Rows]) -> Rows:
         else:
             columns.append(np.concatenate([part[index] for part in parts]))
     return Rows(sum(part.size for part in parts), columns)
+
+
+def order_of(time: NDArray[np.int64], device: NDArray[np.int64], k: NDArray[np.int64]) -> NDArray[np.intp] | None:
+    """The permutation that sorts by (time, device, k); ``None`` where they are in order. Ties are rare, so cheap."""
+    if _in_order(time, device, k):
+        return None
+    order = np.argsort(time, kind="stable")
+    if _in_order(time[order], device[order], k[order]):
+        return order
+    return np.lexsort((k, device, time))
+
+
+def _in_order(time: NDArray[np.int64], device: NDArray[np.int64], k: NDArray[np.int64]) -> bool:
+    gaps = np.diff(time)
+    if not (gaps >= 0).all():
+        return False
+    ties = np.flatnonzero(gaps == 0)
+    first, second = device[ties], device[ties + 1]
+    return bool(((first < second) | ((first == second) & (k[ties] < k[ties + 1]))).all())

@@ -14,7 +14,9 @@ from tierwise.sim.cosim import LockstepEngine, external_groups
 from tierwise.sim.decide import decider
 from tierwise.sim.event import EventEngine
 from tierwise.sim.kernel.tables import C_SILENT
+from tierwise.sim.page import write_page
 from tierwise.sim.plan import Plan, build_plan
+from tierwise.sim.series import Series
 from tierwise.sim.statistics import Interval, of_independent
 from tierwise.sim.summary import Accumulator, Summary
 from tierwise.sim.tracefile import CsvTrace, ParquetTrace
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from tierwise.scenario.schema import Scenario
+    from tierwise.scenario.schema import Devices, Scenario
     from tierwise.sim.answers import Answers
     from tierwise.sim.collect import Sink
     from tierwise.sim.rows import Rows
@@ -47,10 +49,23 @@ def choose_engine(scenario: Scenario, engine: EngineChoice) -> Literal["event", 
     """The engine that runs the scenario. Raises ``ConfigurationError`` where the wanted one cannot."""
     if engine == "event":
         return engine
-    reasons = why_not_vectorised(scenario)
+    reasons = reasons_for_events(scenario)
     if engine == "vector" and reasons:
         raise ConfigurationError(f"the vectorised engine cannot run {scenario.name}: {'; '.join(reasons)}")
     return "event" if reasons else "vector"
+
+
+def reasons_for_events(scenario: Scenario) -> list[str]:
+    """Why the event engine is needed; nothing where the vectorised one gives the same trace."""
+    reasons = why_not_vectorised(scenario)
+    if not reasons and build_plan(scenario.model_copy(update={"devices": _one_of_each(scenario)})).loops:
+        return ["links: some lead back to where others come from"]
+    return reasons
+
+
+def _one_of_each(scenario: Scenario) -> dict[str, Devices]:
+    """Groups of one: what leads where does not depend on how many devices there are."""
+    return {name: group.model_copy(update={"count": 1}) for name, group in scenario.devices.items()}
 
 
 def simulate(
@@ -65,7 +80,8 @@ def simulate(
 ) -> Summary:
     """Runs a scenario in virtual time.
 
-    ``seed`` replaces the scenario's. ``out`` is a folder for the trace and ``summary.json``. ``answers`` are those of
+    ``seed`` replaces the scenario's. ``out`` is a folder for the trace, ``series.csv``,
+    ``summary.json`` and ``report.html``. ``answers`` are those of
     real models (``answers.compute_answers``). ``sinks`` makes further takers of the rows. With several replications the
     first gives the summary and the trace, and ``Summary.replications`` the means and intervals over all.
     """
@@ -73,9 +89,17 @@ def simulate(
     first = scenario.run.seed if seed is None else seed
     started = time.perf_counter()
     summaries = []
+    series: list[Series] = []
+
+    def with_series(plan: Plan) -> list[Sink]:
+        own = list(sinks(plan)) if sinks else []
+        if out is not None:
+            series.append(Series(plan))
+        return own + list(series)
+
     for number in range(scenario.run.replications):
         folder = out if number == 0 else None
-        own = sinks if number == 0 else None
+        own = with_series if number == 0 else None
         one = _run_once(
             scenario,
             replication_seed(first, number),
@@ -89,7 +113,9 @@ def simulate(
     summary = msgspec.structs.replace(
         summaries[0], wall_s=time.perf_counter() - started, replications=over_replications(summaries)
     )
-    if out is not None:
+    if out is not None and series:
+        series[0].write_csv(out / "series.csv")
+        write_page(scenario, summary, series[0], out / "report.html")
         (out / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary)))
     return summary
 

@@ -26,6 +26,7 @@ from tierwise.scenario.schema import (
     Traffic,
 )
 from tierwise.sim.numerics import draw_array, uniform_array
+from tierwise.sim.rows import order_of
 from tierwise.sim.streams import stream_keys
 from tierwise.sim.tables import Tables
 
@@ -256,6 +257,5 @@ def arrivals(plan: Plan, chunk: int) -> Iterator[tuple[int, Times]]:
 
 def in_order(rows: Times) -> Times:
     """Rows by (time, device, k)."""
-    if len(rows) < 2 or bool((np.diff(rows[:, 0]) > 0).all()):  # noqa: PLR2004 -- fewer than two are in order
-        return rows
-    return rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
+    order = order_of(rows[:, 0], rows[:, 1], rows[:, 2])
+    return rows if order is None else rows[order]

@@ -90,7 +90,7 @@ from tierwise.sim.kernel.tables import (
 )
 from tierwise.sim.numerics import CONSTANT, draw_array, quantile_array, uniform_array
 from tierwise.sim.queues import longest_queue, starts_at_each, starts_at_many, starts_at_one
-from tierwise.sim.rows import Rows, joined
+from tierwise.sim.rows import Rows, joined, order_of
 from tierwise.sim.traffic import arrivals
 
 if TYPE_CHECKING:
@@ -446,17 +446,8 @@ def whole_number(value: float) -> int:
 
 def in_order(rows: Rows) -> Rows:
     """Rows by (time, device, number)."""
-    time = rows[TIME]
-    gaps = np.diff(time)
-    if (gaps > 0).all():
-        return rows
-    if (gaps >= 0).all():
-        order = np.lexsort((rows[R_K], rows[R_DEVICE], time))
-        return rows.take(order)
-    order = np.argsort(time, kind="stable")
-    if (np.diff(time[order]) == 0).any():
-        order = np.lexsort((rows[R_K], rows[R_DEVICE], time))
-    return rows.take(order)
+    order = order_of(rows[TIME], rows[R_DEVICE], rows[R_K])
+    return rows if order is None else rows.take(order)
 
 
 def escalates_each(plan: Plan, rows: Rows, pc: int) -> NDArray[np.bool_]:

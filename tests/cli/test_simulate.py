@@ -1,0 +1,117 @@
+"""``tierwise simulate``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from tests.scenario.examples import MINIMAL
+from tierwise.cli.simulate import simulate, split_values
+from tierwise.core.errors import ConfigurationError
+from tierwise.core.trace import read_trace_csv
+from tierwise.scenario import ScenarioError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from click.testing import Result
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> str:
+    path = tmp_path / "plant.yaml"
+    path.write_text(MINIMAL + "description: A plant.\n", encoding="utf-8")
+    return str(path)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(simulate, arguments, catch_exceptions=False)
+
+
+def test_json_has_at_least_the_promised_fields(scenario: str) -> None:
+    summary = json.loads(run(scenario, "--json").output)
+    assert set(summary) >= {
+        "requests", "answered", "dropped", "end_to_end_ms", "by_tier", "accuracy", "energy_j", "cost", "trace_sha256",
+        "simulated_s", "wall_s",
+    }  # fmt: skip
+    assert set(summary["end_to_end_ms"]) >= {"mean", "p50", "p95", "p99"}
+    assert set(summary["by_tier"]["edge"]["end_to_end_ms"]) >= {"mean", "p50", "p95", "p99"}
+    assert summary["requests"] == 100
+    assert summary["simulated_s"] == 10
+
+
+def test_seed_and_values_can_be_set(scenario: str) -> None:
+    first, same, other, longer = (
+        json.loads(run(scenario, "--json", *more).output)
+        for more in ((), ("--seed", "7"), ("--seed", "8"), ("--set", "run.duration=20s"))
+    )
+    assert first["trace_sha256"] == same["trace_sha256"] != other["trace_sha256"]
+    assert longer["requests"] == 200
+
+
+def test_check_describes_and_runs_nothing(scenario: str) -> None:
+    output = run(scenario, "--check", "--set", "nodes.gateway.batch={max_size: 4}").output
+    assert output.startswith("plant: A plant.\nplant is valid: 10 devices in 1 groups, 2 links, 2 nodes, 10 s.")
+    assert "event engine (nodes.gateway: batching)" in output
+
+
+def test_mistakes_are_told(scenario: str) -> None:
+    with pytest.raises(ScenarioError, match=r"plant\.yaml:2:17: run\.duration: a duration needs a unit"):
+        run(scenario, "--check", "--set", "run.duration=5")
+    assert "is not PATH=VALUE" in run(scenario, "--set", "run.duration").output
+    assert "two scenarios are compared" in run(scenario, scenario, "--check").output
+    with pytest.raises(ConfigurationError, match="the vectorised engine cannot run plant"):
+        run(scenario, "--engine", "vector", "--set", "nodes.gateway.queue=3")
+
+
+def test_out_holds_trace_summary_and_report(scenario: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert "results in" in run(scenario, "--out", str(out)).output
+    rows = read_trace_csv(out / "trace.csv")
+    assert len(rows) == 100
+    assert rows[0].tier == "edge"
+    assert rows[0].answered_us is not None
+    assert rows[0].answered_us > rows[0].created_us
+    assert json.loads((out / "summary.json").read_text())["requests"] == 100
+    page = (out / "report.html").read_text()
+    assert "plant" in page
+    assert "http" not in page.split("<body", 1)[1].replace("http://www.w3.org", "")
+
+
+def test_the_table_shows_tiers_links_nodes_and_objectives(scenario: str) -> None:
+    output = run(scenario, "--set", "slo.p99=1ms", "--set", "run.replications=3").output
+    for text in ("edge ", "node gateway:", "link up down:", "objective p99: MISSED", "3 replications", "trace sha256"):
+        assert text in output
+
+
+def test_two_scenarios_are_compared(scenario: str, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(MINIMAL.replace("latency: 5ms", "latency: 6ms"))
+    figures = json.loads(run(scenario, str(other), "--json").output)["figures"]
+    assert figures["mean_ms"]["difference"]["mean"] == pytest.approx(2)
+    assert "mean_ms" in run(scenario, str(other)).output
+    assert "no stated constant, halved or doubled" in run(scenario, str(other), "--sensitivity").output
+
+
+def test_a_sweep_prints_a_line_a_point(scenario: str, tmp_path: Path) -> None:
+    results = str(tmp_path / "r.jsonl")
+    arguments = (
+        scenario,
+        "--sweep",
+        "links.up.latency=1ms,{uniform: [1ms, 2ms]}",
+        "--results",
+        results,
+        "--workers",
+        "1",
+    )
+    output = run(*arguments).output
+    assert "links.up.latency=1ms   answered" in output
+    assert "links.up.latency={uniform: [1ms, 2ms]}   answered" in output
+    assert len(json.loads(run(*arguments, "--json").output)) == 2
+
+
+def test_values_are_split_outside_brackets() -> None:
+    assert split_values("1ms, {a: [1, 2]},x") == ["1ms", "{a: [1, 2]}", "x"]
