@@ -49,6 +49,7 @@ def test_lock_fits_what_the_package_requires(name: str, extra: str) -> None:
         locked |= {canonicalize_name(r.name): r for r, _ in entries(DOCKER / "requirements-torch.lock")}
     for text in [*project["dependencies"], *project["optional-dependencies"][extra]]:
         wanted = Requirement(text)
+        assert canonicalize_name(wanted.name) in locked, f"{wanted} is in no lock: run docker/lock.sh"
         pinned = locked[canonicalize_name(wanted.name)]
         version = str(pinned.specifier).removeprefix("==")
         assert wanted.specifier.contains(version, prereleases=True), (
