@@ -22,7 +22,7 @@ for last; do :; done
 case "$1 $last" in
 *" none-such") echo "Reading..."; echo "E: Unable to locate package none-such"; exit 100 ;;
 update*) [ -z "${OFFLINE:-}" ] || exit 100 ;;
-*" slow") touch "$LOG.slow"; sleep 600 ;;
+*" slow") touch "$LOG.slow"; exec sleep 600 ;;
 install*) cat "$POLICY_RC_D" >>"$LOG" || true ;;
 esac
 """
