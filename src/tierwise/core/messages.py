@@ -56,3 +56,8 @@ class Answer(msgspec.Struct, gc=False):
     def inference_ns(self) -> int:
         """The model's execution alone."""
         return self.finished_ns - self.started_ns
+
+    @property
+    def total_ns(self) -> int:
+        """Time in queue and model, and the configured delay where there is one."""
+        return self.finished_ns - self.received_ns + (self.delay_ns or 0)

@@ -205,7 +205,7 @@ def encode_result(device_id: str, timestamp_us: int, answer: Answer) -> bytes:
     )
     if answer.delay_ns is not None:
         message.cloud_latency_ms = answer.delay_ns / 1e6
-        message.total_latency_ms = (answer.finished_ns - answer.received_ns + answer.delay_ns) / 1e6
+        message.total_latency_ms = answer.total_ns / 1e6
     return ensure_finite(_encode(message), answer)
 
 

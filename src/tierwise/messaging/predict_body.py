@@ -100,7 +100,7 @@ def encode_predict(answer: Answer) -> bytes:
     )
     if answer.delay_ns is not None:
         body.cloud_latency_ms = answer.delay_ns / 1e6
-        body.total_latency_ms = (answer.finished_ns - answer.received_ns + answer.delay_ns) / 1e6
+        body.total_latency_ms = answer.total_ns / 1e6
     return ensure_finite(_encode(body), answer)
 
 
