@@ -314,3 +314,55 @@ async def test_a_signal_while_the_model_loads_ends_the_service_in_good_order(
         os.kill(child.pid, number)
         assert await child.wait() == 0
     assert list(child.lines) == ["loading"]
+
+
+MOMENTS = (
+    "click",
+    "tierwise.cli",
+    "tierwise.serving.settings",
+    "numpy",
+    "uvloop",
+    "tierwise.serving.service",
+    "onnxruntime",
+)
+"""Modules in the order in which a starting service has imported them."""
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_service_that_is_stopped_while_it_starts_ends_with_0_and_no_word(
+    anomaly_detector: Path, broker: PrivateBroker, moment: str
+) -> None:
+    """Python tells each import when it is done: the signal comes at these moments, not after guessed times."""
+    at = f"{broker.host}:{broker.port}"
+    arguments = [sys.executable, "-X", "importtime", *TIERWISE[1:], "serve", "--model", anomaly_detector, "--mqtt", at]
+    heard: list[str] = []
+
+    def on_line(line: str) -> None:
+        imported = line.rpartition("|")[2].strip()
+        heard.append(imported)
+        if imported == moment:
+            os.kill(child.pid, signal.SIGTERM)
+
+    async with device_on(broker, "tierwise/+/status") as ear:
+        async with child_process([*arguments, *NO_HTTP], on_line=on_line) as child, asyncio.timeout(30):
+            assert await child.wait() == 0
+        assert moment in heard
+        assert not [line for line in child.lines if not line.startswith("import time:")]
+        assert ear.received == []
+
+
+async def test_a_service_that_is_stopped_as_soon_as_it_serves_says_stopped_at_most(
+    anomaly_detector: Path, broker: PrivateBroker
+) -> None:
+    at = f"{broker.host}:{broker.port}"
+    arguments = [*TIERWISE, "serve", "--model", anomaly_detector, "--mqtt", at, "--http", "127.0.0.1:0"]
+
+    def on_line(line: str) -> None:
+        if '"event":"serving"' in line:
+            os.kill(child.pid, signal.SIGTERM)
+
+    async with device_on(broker, "tierwise/+/status") as ear:
+        async with child_process(arguments, on_line=on_line) as child, asyncio.timeout(30):
+            assert await child.wait() == 0
+        assert [packet.payload for packet in ear.received] in ([], [b"stopped"], [b"online", b"stopped"])
+    assert '"event":"stopped"' in child.lines[-1]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import sys
 import types
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
 import click
 
@@ -16,7 +13,7 @@ from tierwise.serving.endpoints import broker_from_environment, parse_endpoint
 from tierwise.serving.settings import OFF, Endpoint, Field, build, fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 MQTT = "mqtt__endpoint"
 PORTS: dict[tuple[str, ...], tuple[int, int]] = {("mqtt", "endpoint"): (1883, 1), ("http", "endpoint"): (8080, 0)}
@@ -86,27 +83,6 @@ def service_options(**defaults: Any) -> Callable[[Callable[..., None]], Callable
 
 
 def _run(options: dict[str, Any]) -> None:
-    with _ended_by_signals():
-        _serve(options)
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and Ctrl-C end the process in good order also while it loads a model, before the service listens."""
-    before = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _end(number: int, frame: types.FrameType | None) -> NoReturn:
-    del number, frame
-    sys.exit(0)  # nothing is under way yet
-
-
-def _serve(options: dict[str, Any]) -> None:
     # Heavy imports (numpy, uvicorn, a runtime) belong to the command, not to `--help`.
     from tierwise.serving.logs import configure_logging  # noqa: PLC0415
     from tierwise.serving.service import run_service  # noqa: PLC0415

@@ -117,9 +117,8 @@ class MqttConnection:
         if task is not None:
             task.cancel()
             await asyncio.wait({task})
-        if wire is not None:
-            wire.close()
-            await asyncio.wait({wire.closed})
+        if wire is not None and not wire.closed.done():
+            await wire.leave()
         self._end(TransportError("the connection was stopped before the broker acknowledged the message"))
 
     def abort(self) -> None:
@@ -270,10 +269,14 @@ class MqttConnection:
             async with asyncio.timeout(self.settings.connect_timeout_s):
                 await self._establish(wire, connack)
         except TimeoutError as error:
+            wire.abort()
             raise TransportError(f"{self._where} did not confirm the subscriptions") from error
-        finally:
-            if not self.connected:
-                wire.abort()
+        except asyncio.CancelledError:
+            await wire.leave()
+            raise
+        except BaseException:
+            wire.abort()
+            raise
         return wire
 
     def _make_wire(self, codec: Codec) -> Wire:

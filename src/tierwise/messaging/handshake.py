@@ -64,6 +64,9 @@ async def open_wire(
         except _VersionError as error:
             first_error = first_error or error
             wire.abort()
+        except asyncio.CancelledError:
+            await wire.leave()  # cut off, the broker would publish the will of a client that was stopped on purpose
+            raise
         except BaseException:
             wire.abort()
             raise

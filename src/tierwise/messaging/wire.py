@@ -187,6 +187,12 @@ class Wire(asyncio.Protocol):
             self._transport.close()
             self._loop.call_later(_GOODBYE_S, self._transport.abort)
 
+    async def leave(self) -> None:
+        """Says goodbye, also in the middle of connecting, and returns when the connection is closed."""
+        if self._transport is not None:
+            self.close()
+            await asyncio.wait({self.closed})
+
     def fail(self, reason: TransportError, code: DisconnectReasonCode | None = None) -> None:
         """Breaks the connection off; an MQTT 5 peer is told ``code``."""
         transport, self._reason = self._transport, self._reason or reason
