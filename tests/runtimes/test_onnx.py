@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +37,17 @@ def test_spinning_is_off_and_one_thread_computes(tmp_path: Path) -> None:
     assert options.get_session_config_entry("session.inter_op.allow_spinning") == "0"
     assert options.intra_op_num_threads == 1
     assert options.inter_op_num_threads == 1
+
+
+def test_nothing_is_reported_to_the_maker_of_the_library(tmp_path: Path) -> None:
+    """With its telemetry on, it keeps what it will send and a name for this machine below the home folder."""
+    model, home = onnx_sum(tmp_path / "sum.onnx"), tmp_path / "home"
+    home.mkdir()
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
+    code = "import sys; from tierwise.runtimes import load_runtime; load_runtime(sys.argv[1])"
+    command = [sys.executable, "-c", code, str(model)]
+    subprocess.run(command, env={**env, "HOME": str(home)}, check=True, timeout=60)
+    assert list(home.iterdir()) == []
 
 
 def test_threads_are_a_choice(tmp_path: Path) -> None:

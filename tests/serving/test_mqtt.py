@@ -295,6 +295,30 @@ async def test_a_request_whose_answer_the_broker_refuses_does_not_keep_its_place
         await acknowledged.wait()
 
 
+async def test_messages_that_it_did_not_ask_for_are_acknowledged_and_no_requests() -> None:
+    """Some brokers give every subscriber all retained messages, statuses of services among them."""
+    acknowledged: list[int] = []
+
+    async def script(session: Session) -> None:
+        await granted(session)
+        for packet_id, topic in enumerate(("tierwise/other/status", REQUEST_TOPIC), start=7):
+            payload = msgspec.json.encode(GOOD)
+            session.send(
+                mqtt5.PublishPacket(topic, payload, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=packet_id, retain=True)
+            )
+        while len(acknowledged) < 2:
+            packet = await session.receive()
+            if isinstance(packet, mqtt5.PubAckPacket):
+                acknowledged.append(packet.packet_id)
+            elif isinstance(packet, mqtt5.PublishPacket) and packet.packet_id is not None:
+                session.send(mqtt5.PubAckPacket(packet.packet_id))
+
+    async with FakeBroker(script) as broker, serving(broker) as service:
+        await until(lambda: sorted(acknowledged) == [7, 8])
+        service.metrics.count()
+        assert service.stats.take()["requests"] == 1
+
+
 async def granted(session: Session, **connack: Any) -> None:
     """Accepts the service and its subscription."""
     await accept(session, **connack)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tierwise.core.errors import ConfigurationError
+from tierwise.serving.service import own_id
 from tierwise.serving.settings import build, fields
 
 MODEL: dict[tuple[str, ...], Any] = {("model", "path"): Path("model.onnx")}
@@ -91,3 +93,9 @@ def test_an_address_that_is_none_or_carries_a_secret_is_refused_without_repeatin
 def test_a_share_of_traced_requests_is_at_most_all() -> None:
     with pytest.raises(ConfigurationError, match="--trace-ratio"):
         build({**MODEL, ("tracing", "ratio"): 1.5})
+
+
+def test_the_name_that_a_service_gives_itself_is_its_own_also_where_all_are_process_1() -> None:
+    names = {own_id("edge") for _ in range(100)}
+    assert len(names) == 100
+    assert all(name.startswith(f"edge-{socket.gethostname().split('.')[0]}-") for name in names)

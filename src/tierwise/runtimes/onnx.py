@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
+# Read once, when the library is loaded: from 1.31 on it reports its use to its maker over the network otherwise.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
 from tierwise.core.errors import InferenceError, ModelFileError
@@ -28,6 +31,7 @@ _DTYPES = {
     **{f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
 }
 _FATAL = 4  # ONNX Runtime's own log goes to stderr; what it reports comes to us as an exception anyway
+onnxruntime.set_default_logger_severity(_FATAL)
 
 
 class OnnxRuntime:

@@ -121,6 +121,10 @@ class MqttTransport:
 
     def _on_request(self, packet: PublishPacket, payload_bytes: int, acknowledge: Callable[[], None]) -> None:
         """Takes a request. Of one that is far too large ``packet`` has only the beginning of the payload."""
+        if packet.topic != self.request_topic:
+            acknowledge()  # amqtt gives every subscriber all retained messages
+            log.debug("not asked for", extra={"topic": packet.topic})
+            return
         received_ns = self.connection.read_ns
         device: DeviceRequest | None = None
         properties = dict(packet.user_properties) if packet.user_properties else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
+import secrets
 import signal
 import socket
 from typing import TYPE_CHECKING, Any, Self
@@ -41,7 +41,7 @@ class Service:
 
     def __init__(self, settings: ServiceSettings, model: ServedModel) -> None:
         self.settings = settings
-        self.service_id = settings.service_id or f"{settings.tier}-{socket.gethostname().split('.')[0]}-{os.getpid()}"
+        self.service_id = settings.service_id or own_id(settings.tier)
         delay = settings.delay
         limits = settings.limits
         self.plane = DataPlane(
@@ -167,6 +167,11 @@ class Service:
     def _log_figures(self) -> None:
         self.metrics.count()
         log.info("stats", extra={"model": self.plane.model.name, **self.stats.take()})
+
+
+def own_id(tier: str) -> str:
+    """A name that no other service has. Not by the process id: that of containers on one host's network is mostly 1."""
+    return f"{tier}-{socket.gethostname().split('.')[0]}-{secrets.token_hex(4)}"
 
 
 def open_span_export(settings: ServiceSettings, service_id: str) -> SpanExport | None:

@@ -252,7 +252,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     service_id: Annotated[
         str | None,
         Setting(
-            "TIERWISE_SERVICE_ID", "--service-id", "Name in the status topic; by default tier, host and process id."
+            "TIERWISE_SERVICE_ID", "--service-id", "Name in the status topic; by default tier, host and random digits."
         ),
     ] = None
     mqtt: MqttSettings = MqttSettings()
