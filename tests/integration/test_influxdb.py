@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
+import statistics
+import time
 from contextlib import AsyncExitStack
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -130,6 +135,80 @@ async def test_an_outage_costs_no_request_and_only_points_beyond_the_buffer(
         (totals,) = await influxql(again, 'SELECT "requests_total" FROM "tierwise_requests"')
         values = [value for _, value in totals["values"]]
         assert values == sorted(values)
+
+
+async def points(client: httpx.AsyncClient, condition: str = "time > 0") -> int:
+    """How many points there are, over all measurements."""
+    counted = await influxql(client, f"SELECT count(*) FROM /.*/ WHERE {condition}")
+    return sum(max(series["values"][0][1:]) for series in counted)
+
+
+@pytest.mark.skipif(not os.environ.get("CI"), reason="takes two minutes; runs where CI is set")
+async def test_a_minute_without_influxdb_under_load(anomaly_detector: Path, tmp_path: Path) -> None:
+    need(program="influxd")
+    port, kept, outage_s = free_port(), 1000, 60.0
+    took_s: list[float] = []
+    async with AsyncExitStack() as stack:
+        first = AsyncExitStack()
+        await stack.enter_async_context(first)
+        client = await first.enter_async_context(influxdb(tmp_path, port=port))
+        await create_database(client)
+        options = (*INTERVAL, "--influx", f"http://127.0.0.1:{port}", "--influx-buffer-points", str(kept))
+        service = await stack.enter_async_context(tierwise_serve(anomaly_detector, *options))
+
+        async def load() -> None:
+            while True:
+                started = time.monotonic()
+                await ask(service, 1)
+                took_s.append(time.monotonic() - started)
+                await asyncio.sleep(0.02)
+
+        async def figure(name: str) -> float:
+            return await service.figure(f"tierwise_influx_points_{name}")
+
+        asking = asyncio.create_task(load())
+        stack.callback(asking.cancel)
+
+        async def written() -> bool:
+            return await figure("written") > 0 and len(took_s) > 100
+
+        await eventually(written)
+        memory = await service.figure("process_resident_memory_bytes")
+        await first.aclose()
+        down_since, asked_before = time.monotonic(), len(took_s)
+        while time.monotonic() < down_since + outage_s:
+            assert await figure("buffered") <= kept
+            assert not asking.done()
+            await asyncio.sleep(1)
+        asked_meanwhile = took_s[asked_before:]
+        grown = await service.figure("process_resident_memory_bytes") - memory
+        again = await stack.enter_async_context(influxdb(tmp_path, port=port))
+
+        async def caught_up() -> bool:
+            return bool(service.lines("InfluxDB is back")) and await figure("buffered") == 0
+
+        await eventually(caught_up)  # the longest pause between two tries is 30 s
+
+        async def all_are_there() -> bool:
+            return await points(again) == await figure("written")
+
+        await eventually(all_are_there)
+        (down,), (back,) = service.lines("InfluxDB does not take points"), service.lines("InfluxDB is back")
+        late = await points(again, f"time > {int(down['time'] * 1e9)} AND time <= {int(back['time'] * 1e9)}")
+        dropped = await figure("dropped")
+        (lasted,) = await influxql(again, 'SELECT "resident_bytes" FROM "tierwise_memory"')
+
+    # A connection that is refused or a write that times out (10 s) never shows in the time of a request.
+    assert len(asked_meanwhile) > 10 * outage_s
+    assert statistics.median(asked_meanwhile) < 0.05
+    assert max(asked_meanwhile) < 2.0
+    assert grown < 20e6
+    # What the buffer holds arrives; the rest is counted: one memory point an interval tells how long the gap is.
+    assert 0.9 * kept <= late <= kept
+    times = [datetime.fromisoformat(row[0]).timestamp() for row in lasted["values"]]
+    gap_s = max(after - before for before, after in itertools.pairwise(times))
+    per_interval = 5 + len(CpuFrequency().read())
+    assert dropped == pytest.approx(gap_s / 0.2 * per_interval, rel=0.2)
 
 
 async def test_credentials_are_used_and_never_logged(anomaly_detector: Path, tmp_path: Path) -> None:

@@ -78,6 +78,16 @@ async def test_silence_is_told_after_the_time() -> None:
         await answered(b"", timeout_s=0.05)
 
 
+async def test_an_answer_that_changes_the_protocol_is_told() -> None:
+    with pytest.raises(TransportError, match="HttpParserUpgrade"):
+        await answered(b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n")
+
+
+async def test_a_name_that_no_host_has_is_told() -> None:
+    with pytest.raises(TransportError, match="label"):
+        await post("http://a..b:8086/write", b"", {}, tls=None, timeout_s=5)
+
+
 async def test_a_closed_port_is_told() -> None:
     with pytest.raises(TransportError, match="ConnectionRefusedError"):
         await post(f"http://127.0.0.1:{free_port()}/", b"", {}, tls=None, timeout_s=5)

@@ -6,8 +6,9 @@ import asyncio
 import base64
 import gzip
 import logging
+import threading
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -19,12 +20,15 @@ from tests.waiting import until
 from tierwise.core.errors import ConfigurationError
 from tierwise.serving import influx
 from tierwise.serving.influx import InfluxWriter, PointBuffer, authorization, write_url
+from tierwise.serving.influx_points import machine_points
 from tierwise.serving.metrics import ServiceMetrics
 from tierwise.serving.settings import InfluxSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+    from tierwise.serving.lineprotocol import Point
 
 
 class Receiver:
@@ -151,6 +155,37 @@ async def test_points_that_are_refused_are_dropped_and_do_not_hold_up_others(cap
     assert writer.refused > 0
     (refusal,) = [record for record in caplog.records if record.message == "points refused"]
     assert "field type conflict" in vars(refusal)["reason"]
+
+
+async def test_leaving_in_the_middle_of_an_interval_loses_none_of_its_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    gathering, may_go_on = threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any, **options: Any) -> list[Point]:
+        gathering.set()
+        may_go_on.wait(10)
+        return machine_points(*arguments, **options)
+
+    monkeypatch.setattr(influx, "machine_points", slowly)
+    async with receiver() as server:
+        writer, metrics = writer_to(server.url)
+        async with writer:
+            metrics.meter("m", "1", "mqtt").finished("ok", 1_000_000, 100, 50)
+            await until(gathering.is_set)
+            asyncio.get_running_loop().call_later(0.05, may_go_on.set)
+        counted = [line for line in server.lines if line.startswith("tierwise_requests") and ",count=1.0" in line]
+    assert len(counted) == 1
+
+
+async def test_work_that_fails_is_told_at_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def fails(*_: Any, **__: Any) -> list[Point]:
+        raise RuntimeError("no such sensor")
+
+    monkeypatch.setattr(influx, "machine_points", fails)
+    async with receiver() as server:
+        writer, _ = writer_to(server.url)
+        async with writer:
+            await until(lambda: "no such sensor" in caplog.text)
+    assert "figures for InfluxDB" in str(caplog.records[-1].__dict__["work"])
 
 
 async def test_a_server_that_never_answers_costs_no_request_its_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,8 @@ async def post(
                 writer.transport.abort()  # nothing is left to send, and a farewell over TLS would be waited for
     except TimeoutError as error:
         raise TransportError(f"no answer within {timeout_s:g} s") from error
-    except (OSError, EOFError, httptools.HttpParserError) as error:
+    except (OSError, EOFError, ValueError, httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+        # ValueError: a host name that cannot be one. HttpParserUpgrade: an answer 101, which nobody asked for.
         raise TransportError(f"{type(error).__name__}: {error}") from error
 
 

@@ -21,6 +21,7 @@ from urllib.parse import urlencode
 
 from tierwise.core.clocks import monotonic_ns
 from tierwise.core.errors import ConfigurationError, TransportError
+from tierwise.serving.background import in_background
 from tierwise.serving.cpu import CpuFrequency
 from tierwise.serving.http_post import HttpReply, post
 from tierwise.serving.influx_points import IntervalPoints, machine_points
@@ -105,7 +106,9 @@ class InfluxWriter:
         }
         self._tls = _tls(settings)
         self._news = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
+        self._gathering: asyncio.Task[None] | None = None
+        self._delivering: asyncio.Task[None] | None = None
         self._since_ns = monotonic_ns()
         self._is_failing = False
         metrics.listen(self.points.add)
@@ -117,15 +120,17 @@ class InfluxWriter:
     async def __aenter__(self) -> Self:
         """Starts gathering and delivering."""
         self._since_ns = monotonic_ns()
-        self._tasks = [asyncio.create_task(self._gather()), asyncio.create_task(self._deliver())]
+        self._gathering = in_background(self._gather(), "figures for InfluxDB")
+        self._delivering = in_background(self._deliver(), "delivery to InfluxDB")
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Delivers what is left, within a short time."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._sample()
+        self._stopping.set()
+        if self._gathering is not None and self._delivering is not None:
+            await asyncio.wait({self._gathering})
+            self._delivering.cancel()
+            await asyncio.wait({self._delivering})
         with contextlib.suppress(TimeoutError):  # told below
             async with asyncio.timeout(FAREWELL_S):
                 while self.buffer and await self._write_batch() is None:
@@ -134,11 +139,14 @@ class InfluxWriter:
             log.warning("points not delivered", extra={"points": len(self.buffer), "url": self._settings.url})
 
     async def _gather(self) -> None:
+        """Ends with the figures since the last interval. It is not cancelled: an interval half gathered would be lost."""
         loop = asyncio.get_running_loop()
         due = loop.time()
-        while True:
+        while not self._stopping.is_set():
             due = max(due + self._settings.interval_s, loop.time())
-            await asyncio.sleep(due - loop.time())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._stopping.wait()
             await self._sample()
 
     async def _sample(self) -> None:

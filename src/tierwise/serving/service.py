@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import uvloop
 
+from tierwise.serving.background import in_background
 from tierwise.serving.dataplane import DataPlane
 from tierwise.serving.delay import Delay
 from tierwise.serving.health import Health
@@ -98,7 +99,7 @@ class Service:
         if self.influx is not None:
             await self.influx.__aenter__()
         if settings.log.stats_interval_s:
-            self._tasks.append(asyncio.create_task(self._log_stats(settings.log.stats_interval_s)))
+            self._tasks.append(in_background(self._log_stats(settings.log.stats_interval_s), "statistics"))
         log.info(
             "serving",
             extra={

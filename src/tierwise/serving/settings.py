@@ -333,6 +333,7 @@ def is_url_or_off(text: str) -> bool:
     try:
         parts = urlsplit(text)
         port = parts.port
+        (parts.hostname or "").encode("idna")  # what the resolver does first: no empty label, none above 63 characters
     except ValueError:
         return False
     is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
