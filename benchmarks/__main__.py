@@ -7,7 +7,7 @@ import sys
 
 from benchmarks.table import Row, show
 
-BENCHMARKS = ("startup", "dataplane", "mqtt_worker", "http_predict", "device")
+BENCHMARKS = ("startup", "dataplane", "mqtt_worker", "http_predict", "scale_out", "device")
 
 
 def main(names: list[str]) -> int:
