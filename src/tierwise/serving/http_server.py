@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tierwise.serving.settings import Endpoint
 
 _PATH = PATH.encode()
+CLOSING_S = 3
+"""How long a stopping server waits for clients to take their answers, which are all there by then."""
 SPARE_BYTES = 2**24
 """Beyond the payload limit, for headers, for chunked bodies, and to see whether a body that was refused ends."""
 
@@ -33,7 +35,7 @@ SPARE_BYTES = 2**24
 class HttpServer(uvicorn.Server):
     """uvicorn without its own signal handling: the service decides when it stops."""
 
-    def __init__(self, app: HttpApp, predict: PredictEndpoint, *, drain_s: float) -> None:
+    def __init__(self, app: HttpApp, predict: PredictEndpoint) -> None:
         class Protocol(PredictProtocol):
             endpoint = predict
             immediate = predict.plane.immediate
@@ -48,7 +50,7 @@ class HttpServer(uvicorn.Server):
             log_config=None,
             log_level="warning",
             server_header=False,
-            timeout_graceful_shutdown=max(1, round(drain_s)),
+            timeout_graceful_shutdown=CLOSING_S,
         )
         super().__init__(config)
 

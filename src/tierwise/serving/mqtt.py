@@ -86,7 +86,7 @@ class MqttTransport:
                 settings,
                 settings.endpoint,
                 service_id=service_id,
-                receive_max=queue_size,
+                receive_max=min(queue_size, settings.share_in_flight) if settings.share_group else queue_size,
                 max_payload_bytes=max_payload_bytes,
             ),
             on_message=self._on_message,
@@ -110,11 +110,13 @@ class MqttTransport:
 
     async def stop(self) -> None:
         """Says ``stopped`` and disconnects. Call it when nothing is under way any more."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + GOODBYE_S
         if self.connection.connected:
             await _in_time(
                 self.connection.publish_and_wait(self._status_topic, b"stopped", retain=True), "saying stopped"
             )
-        await self.connection.stop(drain_s=GOODBYE_S)
+        await self.connection.stop(drain_s=max(0.0, until - loop.time()))
 
     def _on_message(self, packet: PublishPacket, acknowledge: Callable[[], None]) -> None:
         self._on_request(packet, len(packet.payload), acknowledge)

@@ -27,6 +27,8 @@ from tierwise.serving.stats import Stats
 from tierwise.serving.tracing import Tracer
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterator
+
     from tierwise.serving.model import ServedModel
     from tierwise.serving.otlp import SpanExport
     from tierwise.serving.settings import Endpoint, ServiceSettings
@@ -66,6 +68,7 @@ class Service:
         self.mqtt: MqttTransport | None = None
         self.http_endpoint: Endpoint | None = None
         self._http: HttpServer | None = None
+        self._serving_http: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -81,8 +84,8 @@ class Service:
                 max_payload_bytes=settings.limits.max_payload_bytes,
             )
             app = HttpApp(predict, metrics=self.metrics, health=self.health)
-            self._http = HttpServer(app, predict, drain_s=settings.limits.drain_s)
-            self._tasks.append(asyncio.create_task(self._http.serve(sockets=[listener])))
+            self._http = HttpServer(app, predict)
+            self._serving_http = in_background(self._http.serve(sockets=[listener]), "HTTP")
         if settings.mqtt.endpoint is not None:
             self.mqtt = MqttTransport(
                 self.plane,
@@ -119,28 +122,37 @@ class Service:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stops accepting, finishes what is under way, says ``stopped``, closes."""
+        """Stops accepting, finishes what is under way, says ``stopped``, closes.
+
+        Takes ``drain_s`` and some six seconds more at most, whoever does not answer.
+        """
         log.info("stopping", extra={"requests_in_progress": self.plane.pending})
         if self.mqtt is not None:
             await self.mqtt.stop_accepting()
         unfinished = await self.plane.drain(self.settings.limits.drain_s)
         if unfinished:
             log.warning("gave up on requests", extra={"requests": unfinished, "after_s": self.settings.limits.drain_s})
-        if self.mqtt is not None:
-            await self.mqtt.stop()
-        if self._http is not None:
-            self._http.should_exit = True
-            await self._tasks.pop(0)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self.influx is not None:
-            await self.influx.__aexit__()
-        if self._spans is not None:
-            await asyncio.to_thread(self._spans.close)
+        # Side by side: each waits for somebody else, and nobody may use up the time of the others.
+        closings = await asyncio.gather(*self._closings(), return_exceptions=True)
+        for error in filter(None, closings):
+            log.error("closing failed", exc_info=error)
         self._log_figures()
         self.plane.close()
         log.info("stopped")
+
+    def _closings(self) -> Iterator[Awaitable[None]]:
+        """What remains to be done once nothing is under way any more. Each takes some three seconds at most."""
+        for task in self._tasks:
+            task.cancel()
+        if self.mqtt is not None:
+            yield self.mqtt.stop()
+        if self._http is not None and self._serving_http is not None:
+            self._http.should_exit = True
+            yield self._serving_http
+        if self.influx is not None:
+            yield self.influx.__aexit__()
+        if self._spans is not None:
+            yield asyncio.to_thread(self._spans.close)
 
     async def serve_until(self, stop: asyncio.Event) -> None:
         """Opens the service, runs ``until`` and closes it."""
