@@ -11,9 +11,18 @@ import sys
 TIMEOUT_S = 2.5
 
 
-def ask(port: int) -> bytes:
+def address(endpoint: str) -> tuple[str, int]:
+    """Where a service that listens on ``endpoint`` (``HOST:PORT``, ``[HOST]:PORT`` or ``HOST``) can be asked."""
+    host, separator, port = endpoint.rpartition(":")
+    if not separator or not port.isdigit():
+        host, port = endpoint, "8080"
+    host = host.strip("[]")
+    return "localhost" if host in {"", "0.0.0.0", "::"} else host, int(port)
+
+
+def ask(host: str, port: int) -> bytes:
     """The raw answer of the service in this container."""
-    with socket.create_connection(("localhost", port), timeout=TIMEOUT_S) as connection:
+    with socket.create_connection((host, port), timeout=TIMEOUT_S) as connection:
         connection.sendall(b"GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n")
         parts = []
         while part := connection.recv(65536):
@@ -26,9 +35,8 @@ def main() -> int:
     endpoint = os.environ.get("TIERWISE_HTTP", "0.0.0.0:8080")
     if endpoint.lower() == "off":
         return 0
-    port = endpoint.rpartition(":")[2]
     try:
-        answer = ask(int(port) if port.isdigit() else 8080)
+        answer = ask(*address(endpoint))
     except OSError as error:
         sys.stderr.write(f"the service does not answer: {error}\n")
         return 1

@@ -144,3 +144,14 @@ def test_a_refused_request_is_counted_and_falsifies_no_duration() -> None:
     labels = {**LABELS, "transport": "http"}
     assert told["tierwise_requests_total", frozenset({**labels, "code": "too_large"}.items())] == 1
     assert told["tierwise_request_duration_seconds_count", frozenset(labels.items())] == 0
+
+
+def test_requests_that_were_not_read_to_their_end_count_as_errors_everywhere() -> None:
+    heard: list[Figures] = []
+    metrics = ServiceMetrics("edge", heard.append)
+    meter = metrics.meter("m", "1", "http")
+    meter.refused("too_large")
+    metrics.count()
+    assert meter.codes == {"too_large": 1}
+    assert [figures.codes for figures in heard] == [{"too_large": 1}]
+    assert len(heard[0].requests) == 0

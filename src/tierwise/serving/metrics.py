@@ -85,6 +85,10 @@ class Watched(NamedTuple):
         return kind(self.name, self.help, value=value)
 
 
+IN_PROGRESS_HELP = (
+    "Requests under way. 0 for a model that runs on the event loop (--inline-below-ms): what waits for it shows in "
+    "tierwise_queue_duration_seconds."
+)
 QUEUE_LIMIT = Watched("tierwise_queue_limit", "Requests that may be under way; one more is refused.")
 MQTT_CONNECTED = Watched("tierwise_mqtt_connected", "1 while the broker is reached, else 0. Left out without MQTT.")
 INFLUX_WRITTEN = Watched("tierwise_influx_points_written", "Points that InfluxDB has taken.", "counter")
@@ -153,7 +157,9 @@ class Meter:
 
     def refused(self, code: str) -> None:
         """Notes a request that was not read to its end: there is nothing to measure of it."""
-        self.codes[code] += 1
+        self._new_codes.append(code)
+        if len(self._new_codes) >= _GATHERED:
+            self.count()
 
     def traced(self, trace_id: str, span_id: str, duration_ns: int) -> None:
         """Notes that this trace is an example of a request that took so long. Costs nothing for others."""
@@ -163,7 +169,7 @@ class Meter:
 
     def count(self) -> None:
         """Counts what has gathered."""
-        if not self._requests and not self._executions:
+        if not self._new_codes and not self._executions:
             return
         codes = Counter(self._new_codes)
         requests = np.array(self._requests, np.float64).reshape(-1, len(REQUEST))
@@ -223,7 +229,7 @@ class ServiceMetrics(Collector):
         requests = CounterMetricFamily(
             "tierwise_requests", "Requests by outcome: ok, or the code of the error.", labels=(*LABELS, "code")
         )
-        in_progress = GaugeMetricFamily("tierwise_requests_in_progress", "Requests under way.", labels=LABELS)
+        in_progress = GaugeMetricFamily("tierwise_requests_in_progress", IN_PROGRESS_HELP, labels=LABELS)
         for meter in meters:
             in_progress.add_metric(meter.labels, meter.in_progress)
             for code, count in sorted(meter.codes.items()):
