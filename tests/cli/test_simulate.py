@@ -115,3 +115,7 @@ def test_a_sweep_prints_a_line_a_point(scenario: str, tmp_path: Path) -> None:
 
 def test_values_are_split_outside_brackets() -> None:
     assert split_values("1ms, {a: [1, 2]},x") == ["1ms", "{a: [1, 2]}", "x"]
+
+
+def test_the_schema_is_printed_without_a_scenario() -> None:
+    assert json.loads(run("--schema").output)["title"] == "tierwise scenario"

@@ -16,6 +16,17 @@ if TYPE_CHECKING:
     from tierwise.sim import Summary
 
 
+def print_schema(context: click.Context, _: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 -- click's form
+    """The JSON Schema of scenarios, for editors and checks elsewhere."""
+    if wanted and not context.resilient_parsing:
+        import json  # noqa: PLC0415 -- heavy imports belong to the command
+
+        from tierwise.scenario import scenario_schema  # noqa: PLC0415
+
+        click.echo(json.dumps(scenario_schema(), indent=1))
+        context.exit()
+
+
 @click.command
 @click.argument("scenarios", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SCENARIO [OTHER]")
 @click.option("--check", is_flag=True, help="Only check the scenario, and say which engine would run it.")
@@ -29,6 +40,9 @@ if TYPE_CHECKING:
 @click.option("--dask", metavar="ADDRESS", help="Run a sweep on this Dask cluster.")
 @click.option("--workers", type=click.IntRange(1), help="Processes of a sweep; by default one a processor.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--schema", is_flag=True, is_eager=True, expose_value=False, callback=print_schema, help="Print the JSON Schema."
+)
 def simulate(
     scenarios: tuple[Path, ...],
     *,
