@@ -11,7 +11,7 @@ import numpy as np
 from tierwise.core.errors import InvalidInputError, InvalidRequestError
 from tierwise.core.messages import Answer, Prediction, Request
 from tierwise.messaging.features import decode_features, locate
-from tierwise.messaging.payloads import DeadlineMs, Name, deadline_ns, ensure_finite, refusal
+from tierwise.messaging.payloads import DeadlineMs, Name, answer_fields, deadline_ns, ensure_finite, refusal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,14 +45,16 @@ class _Tensor(msgspec.Struct):
 
 
 class _Prediction(msgspec.Struct, omit_defaults=True, gc=False):
+    """``answer_fields``, named."""
+
     prediction: Prediction
     inference_time_ms: float
     model: str
     model_version: str
     tier: str
+    request_id: str | None = None
     label: str | list[str] | None = None
     outputs: dict[str, Prediction] | None = None
-    request_id: str | None = None
     cloud_latency_ms: float | None = None
     total_latency_ms: float | None = None
 
@@ -88,20 +90,7 @@ def decode_predict(body: bytes, *, received_ns: int) -> Request:
 
 def encode_predict(answer: Answer) -> bytes:
     """The answer's body. Raises ``InferenceError`` where the model gave NaN or infinity."""
-    body = _Prediction(
-        answer.prediction,
-        answer.inference_ns / 1e6,
-        answer.model,
-        answer.model_version,
-        answer.tier,
-        answer.label,
-        answer.outputs,
-        answer.request_id,
-    )
-    if answer.delay_ns is not None:
-        body.cloud_latency_ms = answer.delay_ns / 1e6
-        body.total_latency_ms = answer.total_ns / 1e6
-    return ensure_finite(_encode(body), answer)
+    return ensure_finite(_encode(_Prediction(*answer_fields(answer))), answer)
 
 
 def _other_forms(form: _PredictForm) -> NDArray[Any] | dict[str, NDArray[Any]]:
