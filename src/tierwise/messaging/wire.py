@@ -311,15 +311,9 @@ class Wire(asyncio.Protocol):
             self._deliver(packet, lambda packet, acknowledge: self._on_oversize(packet, payload_bytes, acknowledge))
 
     def _malformed(self, data: bytes, error: BaseException) -> None:
-        if not self.connack.done():
-            # Brokers that know only 3.1.1 answer a connect of MQTT 5 in their own form.
-            try:
-                packet, _ = mqtt311.read(memoryview(data))
-            except (IndexError, ValueError):
-                pass
-            else:
-                self._welcome(packet)
-                return
+        if not self.connack.done() and (packet := _in_old_form(data)) is not None:
+            self._welcome(packet)
+            return
         self.fail(
             TransportError(f"the peer does not speak MQTT {self.codec.version}: {error}"),
             DisconnectReasonCode.MALFORMED_PACKET,
@@ -334,3 +328,12 @@ class Wire(asyncio.Protocol):
         if self._pinged:
             self.send(self.codec.write(PingReqPacket()))
         self._timer = self._loop.call_later(interval_s, self._tick, interval_s)
+
+
+def _in_old_form(data: bytes) -> Packet | None:
+    """The packet, where it is one of MQTT 3.1.1: brokers that know no other answer a CONNECT of MQTT 5 in that form."""
+    try:
+        packet, _ = mqtt311.read(memoryview(data))
+    except (IndexError, ValueError):
+        return None
+    return packet
