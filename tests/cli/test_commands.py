@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -13,7 +15,16 @@ from click.testing import CliRunner
 
 from tierwise.cli import COMMANDS, exit_code, tierwise
 from tierwise.cli.predict import predict
-from tierwise.core.errors import ConfigurationError, InvalidInputError, ModelFileError, TierwiseError, TransportError
+from tierwise.core.errors import (
+    ConfigurationError,
+    DeadlineExceededError,
+    InferenceError,
+    InvalidInputError,
+    ModelFileError,
+    OverloadedError,
+    TierwiseError,
+    TransportError,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +65,15 @@ def test_every_command_has_help(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(ConfigurationError("x"), 2), (ModelFileError("x"), 2), (InvalidInputError("x"), 2), (TransportError("x"), 1)],
+    [
+        (ConfigurationError("x"), 2),
+        (ModelFileError("x"), 2),
+        (InvalidInputError("x"), 2),
+        (TransportError("x"), 1),
+        (InferenceError("x"), 1),
+        (OverloadedError("x"), 1),
+        (DeadlineExceededError("x"), 1),
+    ],
 )
 def test_bad_input_is_2_and_failed_work_is_1(error: TierwiseError, code: int) -> None:
     assert exit_code(error) == code
@@ -80,6 +99,47 @@ def test_usage_errors_exit_2_with_a_reason_and_no_traceback(arguments: list[str]
     assert result.returncode == 2, result.stderr
     assert said in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("cut_short", ["", "except KeyboardInterrupt: raise ImportError('half of it is missing')"])
+def test_ctrl_c_during_a_slow_import_is_130_and_no_traceback(tmp_path: Path, cut_short: str) -> None:
+    slow = "import time\nprint('loading', flush=True)\ntry: time.sleep(3600)\n"
+    (tmp_path / "onnxruntime.py").write_text(slow + (cut_short or "finally: pass"))
+    (tmp_path / "model.onnx").write_bytes(b"a model")
+    (tmp_path / "samples.json").write_text("[1, 2]")
+    with subprocess.Popen(
+        [sys.executable, "-m", "tierwise", "predict", "--model", "model.onnx", "--input", "samples.json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    assert said.strip() == "tierwise: interrupted; what was started has been ended"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["demo", "--help"], ["predict", "--model", "{model}", "--input", "-"]]
+)
+def test_a_reader_that_goes_away_causes_no_traceback(anomaly_detector: Path, arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "tierwise", *(word.format(model=anomaly_detector) for word in arguments)],
+        input=json.dumps(samples(anomaly_detector).tolist()),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_predict_gives_the_same_from_every_file_form(anomaly_detector: Path, tmp_path: Path) -> None:

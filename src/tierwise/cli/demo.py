@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tierwise.live.demo import DemoResult, DemoSettings, Listener
     from tierwise.messaging.settings import MqttConnectionSettings
 
-INTERRUPTED = 130
 TERMINATED = 143
 
 
@@ -54,16 +53,12 @@ def demo(mqtt: str | None, *, as_json: bool, **options: Any) -> None:  # noqa: A
     microcontroller, and a sensor that sends held-out samples to each. Shows latency, accuracy and agreement, and writes
     trace.csv and report.html. The firmware's answers are real; its time and energy are modelled for the board.
     """
-    try:
-        # Heavy imports belong to the command, not to `--help`.
-        from tierwise.live.demo import DemoSettings  # noqa: PLC0415
+    # Heavy imports belong to the command, not to `--help`.
+    from tierwise.live.demo import DemoSettings  # noqa: PLC0415
 
-        settings = DemoSettings(mqtt=_connection(mqtt), **options)
-        _log_to_file(settings.out)
-        result = _run(settings, show_progress=not as_json and sys.stderr.isatty())
-    except KeyboardInterrupt:
-        click.echo("tierwise: interrupted; what was started has been ended", err=True)
-        sys.exit(INTERRUPTED)
+    settings = DemoSettings(mqtt=_connection(mqtt), **options)
+    _log_to_file(settings.out)
+    result = _run(settings, show_progress=not as_json and sys.stderr.isatty())
     if as_json:
         _print_json(result)
     else:

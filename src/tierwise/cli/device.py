@@ -164,11 +164,7 @@ def bridge(
     count = len(next(iter(inputs.values()))) if inputs else 0
     samples = [{name: values[at : at + 1] for name, values in inputs.items()} for at in range(count)]
     connection = MqttConnectionSettings(host=endpoint.host, port=endpoint.port, fail_fast=True)
-    try:
-        asyncio.run(run_bridge(folder, connection, settings, samples, as_sensor=role == "sensor", on_line=click.echo))
-    except KeyboardInterrupt:
-        click.echo("tierwise: interrupted; the device has ended", err=True)
-        sys.exit(130)
+    asyncio.run(run_bridge(folder, connection, settings, samples, as_sensor=role == "sensor", on_line=click.echo))
 
 
 def _answer_line(running: FirmwareRuntime | InterpretedRuntime, line: str) -> None:
