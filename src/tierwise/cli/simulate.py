@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from tierwise.core.errors import TransportError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from tierwise.scenario import Scenario
     from tierwise.sim import Summary
@@ -170,7 +175,7 @@ def run_sweep(
     counter = (
         None if as_json or not sys.stderr.isatty() else lambda n, of: click.echo(f"\r{n}/{of}", nl=False, err=True)
     )
-    with open_executor(dask=dask, workers=workers) as executor:
+    with _ended_with_its_workers(file), open_executor(dask=dask, workers=workers) as executor:
         points = sweep(path, values, file, executor, overrides=changes, seed=seed, on_point=counter)
     if as_json:
         click.echo(msgspec.json.encode(points))
@@ -187,6 +192,45 @@ def run_sweep(
             f"energy {point.summary['energy_j']['total']:.4g} J   cost {point.summary['cost']['total']:.4g}"
         )
     click.echo(f"\npoints are kept in {file}")
+
+
+@contextlib.contextmanager
+def _ended_with_its_workers(file: Path) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end a sweep's processes first, which then ends the sweep. What is finished is in ``file``.
+
+    An exception in the midst of the pool's own work would leave its locks held, and its end would wait for ever.
+    """
+    import multiprocessing  # noqa: PLC0415 -- only a sweep needs it
+    from concurrent.futures import BrokenExecutor  # noqa: PLC0415
+
+    ended_by = 0
+
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal ended_by
+        ended_by = number
+        workers = multiprocessing.active_children()
+        for worker in workers:
+            worker.terminate()
+        if not workers:
+            leave(number, frame)
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        if number == signal.SIGINT:
+            signal.default_int_handler(number, frame)
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except BrokenExecutor as error:
+        if ended_by:
+            leave(ended_by, None)
+        raise TransportError(
+            f"a process of the sweep died (out of memory?); finished points are kept in {file}"
+        ) from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def split_values(text: str) -> list[str]:
