@@ -92,6 +92,7 @@ def test_bad_input_is_2_and_failed_work_is_1(error: TierwiseError, code: int) ->
         (["model", "inspect", "nothing.onnx"], "no model at nothing.onnx"),
         (["serve", "--model", "m" * 300, "--mqtt", "off"], "File name too long"),
         (["model", "create", "nothing"], "nothing"),
+        (["model", "create", "digits", "--out", "m" * 300], "File name too long"),
     ],
 )
 def test_usage_errors_exit_2_with_a_reason_and_no_traceback(arguments: list[str], said: str) -> None:
