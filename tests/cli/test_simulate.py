@@ -63,6 +63,8 @@ def test_check_describes_and_runs_nothing(scenario: str) -> None:
     output = run(scenario, "--check", "--set", "nodes.gateway.batch={max_size: 4}").output
     assert output.startswith("plant: A plant.\nplant is valid: 10 devices in 1 groups, 2 links, 2 nodes, 10 s.")
     assert "event engine (nodes.gateway: batching)" in output
+    facts = json.loads(run(scenario, "--check", "--json").output)
+    assert (facts["devices"], facts["nodes"], facts["engine"], facts["reasons"]) == (10, 2, "vector", [])
 
 
 def test_mistakes_are_told(scenario: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from typing import TYPE_CHECKING
 
@@ -89,6 +90,8 @@ def exit_code(error: TierwiseError) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: runs the command; an error of ours becomes one line on stderr and an exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: a locale without µ is no reason to fail
     try:
         sys.exit(tierwise.main(args=arguments, prog_name="tierwise", standalone_mode=False))
     except click.ClickException as error:

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -32,19 +32,33 @@ def print_schema(context: click.Context, _: click.Parameter, wanted: bool) -> No
         context.exit()
 
 
-@click.command
+@click.command(epilog="Example:  tierwise simulate plant.yaml --set links.up.latency=20ms --out r")
 @click.argument("scenarios", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SCENARIO [OTHER]")
 @click.option("--check", is_flag=True, help="Only check the scenario, and say which engine would run it.")
-@click.option("--seed", type=click.IntRange(0), help="Instead of the scenario's seed.")
-@click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Replace a value: links.up.latency=20ms.")
+@click.option("--seed", type=click.IntRange(0), help="Seed of the random numbers; by default the scenario's.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Replace a value of the scenario; repeatable."
+)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for trace, summary and report.")
-@click.option("--engine", type=click.Choice(["auto", "event", "vector"]), default="auto", show_default=True)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "event", "vector"]),
+    default="auto",
+    show_default=True,
+    help="What runs it; auto takes vector, the faster, where it can.",
+)
 @click.option("--sensitivity", is_flag=True, help="With two scenarios: which constants would change the verdict.")
-@click.option("--sweep", "sweeps", multiple=True, metavar="PATH=A,B,C", help="Run every combination of these values.")
-@click.option("--results", type=click.Path(path_type=Path, dir_okay=False), help="File of a sweep's finished points.")
+@click.option(
+    "--sweep", "sweeps", multiple=True, metavar="PATH=A,B,C", help="Run every combination of these values; repeatable."
+)
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File of a sweep's finished points; by default SCENARIO.sweep.jsonl.",
+)
 @click.option("--dask", metavar="ADDRESS", help="Run a sweep on this Dask cluster.")
 @click.option("--workers", type=click.IntRange(1), help="Processes of a sweep; by default one a processor.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @click.option(
     "--schema", is_flag=True, is_eager=True, expose_value=False, callback=print_schema, help="Print the JSON Schema."
 )
@@ -94,11 +108,11 @@ def run_one(
     from tierwise.scenario import load_scenario  # noqa: PLC0415 -- heavy imports belong to the command
 
     loaded = load_scenario(path, changes)
-    if check:
-        click.echo(describe(loaded))
-        return
     import msgspec  # noqa: PLC0415
 
+    if check:
+        click.echo(msgspec.json.encode(facts(loaded)) if as_json else describe(loaded))
+        return
     from tierwise.sim import simulate as run  # noqa: PLC0415
     from tierwise.sim.answers import compute_answers  # noqa: PLC0415
 
@@ -257,18 +271,32 @@ def parse_assignments(texts: tuple[str, ...], option: str) -> dict[str, str]:
 
 
 def describe(scenario: Scenario) -> str:
-    """What a checked scenario holds."""
-    from tierwise.sim.run import reasons_for_events  # noqa: PLC0415 -- heavy imports belong to the command
-
-    devices = sum(group.count for group in scenario.devices.values())
-    reasons = reasons_for_events(scenario)
-    engine = "event engine (" + "; ".join(reasons) + ")" if reasons else "vectorised engine"
+    """``facts`` for people."""
+    found = facts(scenario)
+    engine = f"event engine ({'; '.join(found['reasons'])})" if found["reasons"] else "vectorised engine"
     title = f"{scenario.name}: {scenario.description}\n" if scenario.description else ""
     return (
-        f"{title}{scenario.name} is valid: {devices} devices in {len(scenario.devices)} groups, "
-        f"{len(scenario.links)} links, {len(scenario.nodes)} nodes, {scenario.run.duration / 1e9:g} s. "
+        f"{title}{scenario.name} is valid: {found['devices']} devices in {found['groups']} groups, "
+        f"{found['links']} links, {found['nodes']} nodes, {found['simulated_s']:g} s. "
         f"Runs on the {engine}."
     )
+
+
+def facts(scenario: Scenario) -> dict[str, Any]:
+    """What a checked scenario holds; ``reasons`` say why the event engine runs it, where it does."""
+    from tierwise.sim.run import reasons_for_events  # noqa: PLC0415 -- heavy imports belong to the command
+
+    reasons = list(reasons_for_events(scenario))
+    return {
+        "scenario": scenario.name,
+        "devices": sum(group.count for group in scenario.devices.values()),
+        "groups": len(scenario.devices),
+        "links": len(scenario.links),
+        "nodes": len(scenario.nodes),
+        "simulated_s": scenario.run.duration / 1e9,
+        "engine": "event" if reasons else "vector",
+        "reasons": reasons,
+    }
 
 
 def progress(simulated_s: float) -> Callable[[float, int], None] | None:
