@@ -14,7 +14,7 @@ import uvloop
 from tierwise.serving.dataplane import DataPlane
 from tierwise.serving.delay import Delay
 from tierwise.serving.health import Health
-from tierwise.serving.http import HttpApp
+from tierwise.serving.http import http_app
 from tierwise.serving.http_server import HttpServer, listen
 from tierwise.serving.influx import InfluxWriter
 from tierwise.serving.metrics import MQTT_CONNECTED, QUEUE_LIMIT, ServiceMetrics
@@ -77,10 +77,10 @@ class Service:
                 self.plane,
                 self.metrics.meter(model.name, model.version, "http"),
                 self._tracer,
-                max_payload_bytes=settings.limits.max_payload_bytes,
             )
-            app = HttpApp(predict, metrics=self.metrics, health=self.health)
-            self._http = HttpServer(app, predict, drain_s=settings.limits.drain_s)
+            app = http_app(metrics=self.metrics, health=self.health)
+            limits = settings.limits
+            self._http = HttpServer(app, predict, max_payload_bytes=limits.max_payload_bytes, drain_s=limits.drain_s)
             self._tasks.append(asyncio.create_task(self._http.serve(sockets=[listener])))
         if settings.mqtt.endpoint is not None:
             self.mqtt = MqttTransport(
