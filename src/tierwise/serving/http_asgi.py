@@ -17,7 +17,7 @@ log = logging.getLogger("tierwise.http")
 
 
 async def answer(
-    app: ASGIApp, request: HttpRequest, *, server: tuple[str, int] | None, client: tuple[str, int] | None
+    app: ASGIApp, request: HttpRequest, *, server: tuple[str, int | None] | None, client: tuple[str, int] | None
 ) -> Response:
     """The application's response, gathered to its end. An application that fails gives 500, and a line in the log.
 
@@ -45,7 +45,8 @@ async def answer(
     async def receive() -> Message:
         if bodies:
             return {"type": "http.request", "body": bodies.pop(), "more_body": False}
-        return await asyncio.get_running_loop().create_future()
+        never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        return await never
 
     async def send(message: Message) -> None:
         nonlocal is_complete

@@ -10,6 +10,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr
+
 from tierwise.core.errors import InvalidRequestError
 from tierwise.serving import http_asgi
 from tierwise.serving.http_parser import HttpLimits, RefusedError, RequestParser
@@ -72,13 +74,13 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as sockets have it
         """A client has come, and has to send a request in time."""
         self.transport = transport
-        self._server.connections.add(self)  # type: ignore[arg-type]  # names its own protocols only
+        self._server.connections.add(self)  # type: ignore[arg-type]  # it names its own protocols only
         self._timer.set(self.limits.request_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         del exc
-        self._server.connections.discard(self)  # type: ignore[arg-type]  # as above
+        self._server.connections.discard(self)
         self._timer.cancel()
         self._parser.close()
         if self._task is not None:
@@ -113,7 +115,7 @@ class HttpConnection(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """The server stops: ends when what has come is answered."""
-        if self._request is None:
+        if self._request is None and not self._parser.ready:
             self._close()
         else:
             self._ends = True
@@ -153,18 +155,19 @@ class HttpConnection(asyncio.Protocol):
             self.endpoint.submit(request.body, request.headers, self._respond)
         except Exception as error:  # one bad request must not end the service
             log.exception("a request failed unexpectedly", exc_info=error)
-            if self._request is None:  # it is answered already
-                self._close()
-            else:
-                self._respond(error_response(500, UNEXPECTED))
+            self._fail()
         self._is_late = self._request is not None
 
+    def _fail(self) -> None:
+        if self._request is None:  # it is answered already
+            self._close()
+        else:
+            self._respond(error_response(500, UNEXPECTED))
+
     async def _call_app(self, request: HttpRequest) -> None:
-        extra = self.transport.get_extra_info
+        server, client = get_local_addr(self.transport), get_remote_addr(self.transport)
         try:
-            self._respond(
-                await http_asgi.answer(self._app, request, server=extra("sockname")[:2], client=extra("peername")[:2])
-            )
+            self._respond(await http_asgi.answer(self._app, request, server=server, client=client))
         except asyncio.CancelledError:  # the client has gone, or the server's time to stop is over
             self.transport.abort()
             raise

@@ -88,23 +88,16 @@ class RequestParser:
 
     def feed(self, data: bytes | memoryview) -> None:
         """Takes what has come. Raises ``RefusedError`` where it must be the last; what was complete is ready."""
-        if len(data) <= _PIECE_BYTES:
-            self._feed(data)
+        if len(data) > _PIECE_BYTES:
+            view = memoryview(data)
+            for start in range(0, len(data), _PIECE_BYTES):
+                self.feed(view[start : start + _PIECE_BYTES])
             return
-        view = memoryview(data)
-        for start in range(0, len(data), _PIECE_BYTES):
-            self._feed(view[start : start + _PIECE_BYTES])
-
-    def close(self) -> None:
-        """Lets go of the parser, which knows its owner as its owner knows it."""
-        del self._parser, self._feed_parser, self._keeps_alive
-
-    def _feed(self, piece: bytes | memoryview) -> None:
         begun = self.begun
         try:
-            self._feed_parser(piece)
+            self._feed_parser(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(piece[upgrade.args[0] :])
+            self._ignore_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             raised = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else error
             if isinstance(raised, httptools.HttpParserError):
@@ -112,8 +105,12 @@ class RequestParser:
                 raise RefusedError(400, invalid) from error
             raise (raised or error) from None
         if begun and begun == self.begun:
-            self._bytes += len(piece)
+            self._bytes += len(data)
             self._check_size()
+
+    def close(self) -> None:
+        """Lets go of the parser, which knows its owner as its owner knows it."""
+        del self._parser, self._feed_parser, self._keeps_alive
 
     def _check_size(self) -> None:
         limits = self._limits
@@ -131,8 +128,8 @@ class RequestParser:
         version = self._parser.get_http_version().encode()
         head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self._url, version, b"".join(lines))
         self._start()
-        self._feed(head)
-        self._feed(rest)
+        self.feed(head)
+        self.feed(rest)
 
     # --- httptools calls these
 

@@ -1,4 +1,4 @@
-"""Clients that send or read too slowly or too much are let go, on the short cut and on the ordinary way."""
+"""Clients that send or read too slowly or too much are let go, whether answers come at once or later."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tests.serving.fakes import served
 from tests.serving.test_http import BODY, HEALTH, PREDICT, running
 from tests.waiting import until
 from tierwise.serving import http_server
-from tierwise.serving.http_connection import HttpConnection
 from tierwise.serving.http_parser import HttpLimits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from tierwise.serving.http_connection import HttpConnection
     from tierwise.serving.service import Service
 
     Response = tuple[int, dict[str, str], bytes]
 
-WAYS = pytest.mark.parametrize("latency_ms", [0, 1], ids=["short cut", "ordinary way"])
+WAYS = pytest.mark.parametrize("latency_ms", [0, 1], ids=["at once", "later"])
 HEAD = b"POST /predict HTTP/1.1\r\nhost: x\r\n"
 
 
@@ -147,7 +147,7 @@ async def test_client_that_does_not_read_is_not_read_from() -> None:
             assert status == 200
             assert b'"prediction":10.0' in body
         await until(protocol.transport.is_reading)
-        protocol.keep_alive_s = 0
+        protocol.keep_alive_s = 0  # the next answer starts it
         client.writer.write(PREDICT)
         assert (await client.response())[0] == 200
         await client.closed()
