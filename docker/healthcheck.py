@@ -9,6 +9,7 @@ import socket
 import sys
 
 TIMEOUT_S = 2.5
+EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  compared with, not listened on
 
 
 def address(endpoint: str) -> tuple[str, int]:
@@ -17,7 +18,7 @@ def address(endpoint: str) -> tuple[str, int]:
     if not separator or not port.isdigit():
         host, port = endpoint, "8080"
     host = host.strip("[]")
-    return "localhost" if host in {"", "0.0.0.0", "::"} else host, int(port)
+    return "localhost" if host in EVERYWHERE else host, int(port)
 
 
 def ask(host: str, port: int) -> bytes:

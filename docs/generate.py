@@ -1,15 +1,18 @@
 """Writes the reference pages that are made from the code: ``python -m docs.generate``.
 
-Each page is a function from nothing to Markdown. A test compares what is committed with what they give.
+Each page is a function from nothing to its text. A test compares what is committed with what they give.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
+from tierwise.scenario import scenario_schema
+from tierwise.scenario.reference import scenario_page
 from tierwise.serving.reference import metrics_page
 from tierwise.serving.settings_reference import settings_page
 
@@ -74,14 +77,24 @@ def _one_line(expression: str) -> str:
     return " ".join(expression.split()).replace("|", "\\|").replace("( ", "(").replace(" )", ")")
 
 
-PAGES: dict[str, Callable[[], str]] = {"metrics.md": metrics, "settings.md": settings_page}
+def schema() -> str:
+    """The JSON Schema of scenarios, for editors."""
+    return json.dumps(scenario_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "metrics.md": lambda: NOTICE + metrics(),
+    "scenario.md": lambda: NOTICE + scenario_page(),
+    "scenario.schema.json": schema,
+    "settings.md": lambda: NOTICE + settings_page(),
+}
 """File in this folder → what is written to it."""
 
 
 def main() -> None:
     """Writes all pages."""
     for name, render in PAGES.items():
-        (FOLDER / name).write_text(NOTICE + render(), encoding="utf-8")
+        (FOLDER / name).write_text(render(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import shutil
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from tierwise.cli import COMMANDS, exit_code, tierwise
 from tierwise.cli.predict import predict
-from tierwise.core.errors import ConfigurationError, InvalidInputError, ModelFileError, TierwiseError, TransportError
+from tierwise.core.errors import (
+    ConfigurationError,
+    DeadlineExceededError,
+    InferenceError,
+    InvalidInputError,
+    ModelFileError,
+    OverloadedError,
+    TierwiseError,
+    TransportError,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -36,6 +51,10 @@ def samples(model: Path) -> np.ndarray:
     return features
 
 
+def _path(first: Path) -> str:
+    return os.pathsep.join([str(first), os.environ.get("PYTHONPATH", "")])
+
+
 def test_the_overview_names_every_command_and_imports_none() -> None:
     code = "import sys; from tierwise.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
     code += "print([name for name in sys.modules if name in ('numpy', 'torch', 'uvicorn', 'onnxruntime', 'rich')])"
@@ -45,6 +64,22 @@ def test_the_overview_names_every_command_and_imports_none() -> None:
     assert output.rstrip().endswith("[]")
 
 
+def test_a_bare_artifact_needs_neither_yaml_nor_scenarios(anomaly_detector: Path, tmp_path: Path) -> None:
+    artifact = shutil.copy(anomaly_detector / "anomaly-detector.onnx", tmp_path)
+    code = "import sys; from tierwise.cli import main\n"
+    code += f"try: main(['predict', '--model', {str(artifact)!r}, '--input', '-'])\nexcept SystemExit: pass\n"
+    code += "print([name for name in sys.modules if name in ('pydantic', 'ruamel.yaml', 'rich', 'starlette')])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=json.dumps(samples(anomaly_detector).tolist()),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(done.stdout.splitlines()) == 6, "five samples, and the modules"
+    assert done.stdout.endswith("\n[]\n")
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(name: str) -> None:
     result = CliRunner().invoke(tierwise, [name, "--help"])
@@ -52,9 +87,56 @@ def test_every_command_has_help(name: str) -> None:
     assert "Usage:" in result.output
 
 
+def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, *path, name)
+        else:
+            yield (*path, name), command
+
+
+@pytest.mark.parametrize(
+    ("path", "command"), [pytest.param(*each, id=" ".join(each[0])) for each in commands(tierwise)]
+)
+def test_every_command_explains_each_option_and_gives_an_example_that_it_accepts(
+    path: tuple[str, ...], command: click.Command
+) -> None:
+    assert [option.name for option in command.params if isinstance(option, click.Option) and not option.help] == []
+    assert len(path) == 1 or not command.get_short_help_str(limit=68).endswith("..."), "its line in the overview"
+    title, *words = shlex.split(command.epilog or "")
+    assert (title, tuple(words[: len(path) + 1])) == ("Example:", ("tierwise", *path))
+    command.make_context(path[-1], words[len(path) + 1 :])
+
+
+def test_a_locale_without_the_character_is_no_reason_to_fail(tmp_path: Path) -> None:
+    (tmp_path / "said.py").write_text("import click\n@click.command\ndef say(): print('0.6 \\xb5J')\n")
+    code = (
+        "from tierwise import cli\ncli.COMMANDS['say'] = ('said:say', 'As the table of the demo.')\ncli.main(['say'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": _path(tmp_path)},
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "0.6 \\xb5J\n"), done.stderr
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(ConfigurationError("x"), 2), (ModelFileError("x"), 2), (InvalidInputError("x"), 2), (TransportError("x"), 1)],
+    [
+        (ConfigurationError("x"), 2),
+        (ModelFileError("x"), 2),
+        (InvalidInputError("x"), 2),
+        (TransportError("x"), 1),
+        (InferenceError("x"), 1),
+        (OverloadedError("x"), 1),
+        (DeadlineExceededError("x"), 1),
+    ],
 )
 def test_bad_input_is_2_and_failed_work_is_1(error: TierwiseError, code: int) -> None:
     assert exit_code(error) == code
@@ -73,6 +155,7 @@ def test_bad_input_is_2_and_failed_work_is_1(error: TierwiseError, code: int) ->
         (["model", "inspect", "nothing.onnx"], "no model at nothing.onnx"),
         (["serve", "--model", "m" * 300, "--mqtt", "off"], "File name too long"),
         (["model", "create", "nothing"], "nothing"),
+        (["model", "create", "digits", "--out", "m" * 300], "File name too long"),
     ],
 )
 def test_usage_errors_exit_2_with_a_reason_and_no_traceback(arguments: list[str], said: str) -> None:
@@ -80,6 +163,47 @@ def test_usage_errors_exit_2_with_a_reason_and_no_traceback(arguments: list[str]
     assert result.returncode == 2, result.stderr
     assert said in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("cut_short", ["", "except KeyboardInterrupt: raise ImportError('half of it is missing')"])
+def test_ctrl_c_during_a_slow_import_is_130_and_no_traceback(tmp_path: Path, cut_short: str) -> None:
+    slow = "import time\nprint('loading', flush=True)\ntry: time.sleep(3600)\n"
+    (tmp_path / "onnxruntime.py").write_text(slow + (cut_short or "finally: pass"))
+    (tmp_path / "model.onnx").write_bytes(b"a model")
+    (tmp_path / "samples.json").write_text("[1, 2]")
+    with subprocess.Popen(
+        [sys.executable, "-m", "tierwise", "predict", "--model", "model.onnx", "--input", "samples.json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": _path(tmp_path)},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    assert said.strip() == "tierwise: interrupted; what was started has been ended"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["demo", "--help"], ["predict", "--model", "{model}", "--input", "-"]]
+)
+def test_a_reader_that_goes_away_causes_no_traceback(anomaly_detector: Path, arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "tierwise", *(word.format(model=anomaly_detector) for word in arguments)],
+        input=json.dumps(samples(anomaly_detector).tolist()),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_predict_gives_the_same_from_every_file_form(anomaly_detector: Path, tmp_path: Path) -> None:

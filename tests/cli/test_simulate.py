@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import os
+import signal
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
 
 from tests.scenario.examples import MINIMAL
+from tests.waiting import until
 from tierwise.cli.simulate import simulate, split_values
 from tierwise.core.errors import ConfigurationError
 from tierwise.core.trace import read_trace_csv
 from tierwise.scenario import ScenarioError
+from tierwise.sim.sweep import read_points
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +63,8 @@ def test_check_describes_and_runs_nothing(scenario: str) -> None:
     output = run(scenario, "--check", "--set", "nodes.gateway.batch={max_size: 4}").output
     assert output.startswith("plant: A plant.\nplant is valid: 10 devices in 1 groups, 2 links, 2 nodes, 10 s.")
     assert "event engine (nodes.gateway: batching)" in output
+    facts = json.loads(run(scenario, "--check", "--json").output)
+    assert (facts["devices"], facts["nodes"], facts["engine"], facts["reasons"]) == (10, 2, "vector", [])
 
 
 def test_mistakes_are_told(scenario: str) -> None:
@@ -113,5 +122,31 @@ def test_a_sweep_prints_a_line_a_point(scenario: str, tmp_path: Path) -> None:
     assert len(json.loads(run(*arguments, "--json").output)) == 2
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_a_signal_ends_a_sweep_with_its_workers_and_keeps_what_is_finished(
+    scenario: str, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    results = tmp_path / "r.jsonl"
+    seeds = ",".join(map(str, range(5_000)))
+    command = ["simulate", scenario, "--sweep", f"run.seed={seeds}", "--results", str(results), "--workers", "2"]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tierwise", *command, stderr=asyncio.subprocess.PIPE, start_new_session=True
+    )
+    try:
+        await until(lambda: process.returncode is not None or (results.exists() and bool(results.read_bytes())))
+        os.kill(process.pid, number)
+        _, said = await asyncio.wait_for(process.communicate(), 20)  # the workers hold the pipe, too
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # all have ended: as it should be
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == code, said
+    assert b"Traceback" not in said
+    assert read_points(results)
+
+
 def test_values_are_split_outside_brackets() -> None:
     assert split_values("1ms, {a: [1, 2]},x") == ["1ms", "{a: [1, 2]}", "x"]
+
+
+def test_the_schema_is_printed_without_a_scenario() -> None:
+    assert json.loads(run("--schema").output)["title"] == "tierwise scenario"

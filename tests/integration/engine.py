@@ -205,7 +205,8 @@ def _await_start(engine: Engine, daemon: subprocess.Popen[bytes], log: Path) -> 
     while "Server Version" not in engine.run("info", check=False):
         if daemon.poll() is not None or time.monotonic() > deadline:
             raise AssertionError(f"dockerd did not start:\n{log.read_text(errors='replace')[-3000:]}")
-        time.sleep(0.1)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it runs, and does not answer yet
+            daemon.wait(timeout=0.1)
 
 
 def _remove_containers(engine: Engine) -> None:

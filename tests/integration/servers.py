@@ -14,7 +14,7 @@ from tests.components import need
 from tierwise.live.processes import Child, child_process, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
 START_TIMEOUT_S = 60.0
@@ -97,12 +97,16 @@ async def prometheus(folder: Path, *, target: str, rules: Path) -> AsyncIterator
 
 
 @contextlib.asynccontextmanager
-async def influxdb(folder: Path, *, port: int, auth: bool = False) -> AsyncIterator[httpx.AsyncClient]:
-    """InfluxDB 1 with its data in ``folder``, on ``port`` so that it can come back; gives a client of its API."""
+async def influxdb(folder: Path, *, ports: Sequence[int], auth: bool = False) -> AsyncIterator[httpx.AsyncClient]:
+    """InfluxDB 1 with its data in ``folder``; gives a client of its API.
+
+    ``ports`` are that of the API and one for backups, given so that it can come back.
+    """
     need(program="influxd")
+    port, backup_port = ports
     config = folder / "influxdb.conf"
     config.write_text(
-        _INFLUXDB.format(folder=folder, port=port, backup_port=free_port(), auth="true" if auth else "false")
+        _INFLUXDB.format(folder=folder, port=port, backup_port=backup_port, auth="true" if auth else "false")
     )
     async with (
         child_process(["influxd", "run", "-config", str(config)], name="influxd", grace_s=10) as child,

@@ -16,7 +16,7 @@ from tests.components import need
 from tests.integration.servers import influxdb, influxql, tierwise_serve
 from tests.monitoring.dashboards import queries
 
-from tierwise.live.processes import free_port
+from tierwise.live.processes import free_ports
 from tierwise.serving.cpu import CpuFrequency
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ async def ask(service: RunningService, times: int) -> None:
 
 async def test_the_four_series_arrive_and_the_dashboard_finds_them(anomaly_detector: Path, tmp_path: Path) -> None:
     need(program="influxd")
-    port = free_port()
-    async with influxdb(tmp_path, port=port) as client:
+    port, _ = ports = free_ports(2)
+    async with influxdb(tmp_path, ports=ports) as client:
         await create_database(client)
         address = f"http://127.0.0.1:{port}"
         async with tierwise_serve(
@@ -90,11 +90,11 @@ async def test_an_outage_costs_no_request_and_only_points_beyond_the_buffer(
     anomaly_detector: Path, tmp_path: Path
 ) -> None:
     need(program="influxd")
-    port = free_port()
+    port, _ = ports = free_ports(2)
     async with AsyncExitStack() as stack:
         first = AsyncExitStack()
         await stack.enter_async_context(first)
-        client = await first.enter_async_context(influxdb(tmp_path, port=port))
+        client = await first.enter_async_context(influxdb(tmp_path, ports=ports))
         await create_database(client)
         options = (*INTERVAL, "--influx", f"http://127.0.0.1:{port}", "--influx-buffer-points", "60")
         service = await stack.enter_async_context(tierwise_serve(anomaly_detector, *options))
@@ -113,7 +113,7 @@ async def test_an_outage_costs_no_request_and_only_points_beyond_the_buffer(
 
         await eventually(overflows)
         before = await service.figure("tierwise_influx_points_written")
-        again = await stack.enter_async_context(influxdb(tmp_path, port=port))
+        again = await stack.enter_async_context(influxdb(tmp_path, ports=ports))
 
         async def caught_up() -> bool:
             return (
@@ -146,12 +146,13 @@ async def points(client: httpx.AsyncClient, condition: str = "time > 0") -> int:
 @pytest.mark.skipif(not os.environ.get("CI"), reason="takes two minutes; runs where CI is set")
 async def test_a_minute_without_influxdb_under_load(anomaly_detector: Path, tmp_path: Path) -> None:
     need(program="influxd")
-    port, kept, outage_s = free_port(), 1000, 60.0
+    port, _ = ports = free_ports(2)
+    kept, outage_s = 1000, 60.0
     took_s: list[float] = []
     async with AsyncExitStack() as stack:
         first = AsyncExitStack()
         await stack.enter_async_context(first)
-        client = await first.enter_async_context(influxdb(tmp_path, port=port))
+        client = await first.enter_async_context(influxdb(tmp_path, ports=ports))
         await create_database(client)
         options = (*INTERVAL, "--influx", f"http://127.0.0.1:{port}", "--influx-buffer-points", str(kept))
         service = await stack.enter_async_context(tierwise_serve(anomaly_detector, *options))
@@ -182,7 +183,7 @@ async def test_a_minute_without_influxdb_under_load(anomaly_detector: Path, tmp_
             await asyncio.sleep(1)
         asked_meanwhile = took_s[asked_before:]
         grown = await service.figure("process_resident_memory_bytes") - memory
-        again = await stack.enter_async_context(influxdb(tmp_path, port=port))
+        again = await stack.enter_async_context(influxdb(tmp_path, ports=ports))
 
         async def caught_up() -> bool:
             return bool(service.lines("InfluxDB is back")) and await figure("buffered") == 0
@@ -213,9 +214,9 @@ async def test_a_minute_without_influxdb_under_load(anomaly_detector: Path, tmp_
 
 async def test_credentials_are_used_and_never_logged(anomaly_detector: Path, tmp_path: Path) -> None:
     need(program="influxd")
-    port = free_port()
+    port, _ = ports = free_ports(2)
     admin = {"u": "root", "p": "s3cret-of-admin"}
-    async with influxdb(tmp_path, port=port, auth=True) as client:
+    async with influxdb(tmp_path, ports=ports, auth=True) as client:
         await influxql(client, f"CREATE USER root WITH PASSWORD '{admin['p']}' WITH ALL PRIVILEGES")
         await influxql(client, 'CREATE DATABASE "tierwise"', **admin)
         await influxql(client, "CREATE USER writer WITH PASSWORD 's3cret'", **admin)

@@ -55,6 +55,11 @@ async def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+async def test_a_name_that_no_folder_can_have_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="neither one of anomaly-detector, digits nor a folder"):
+        await run_demo(DemoSettings(model="m" * 300, out=tmp_path / "out"))
+
+
 def test_the_command_that_does_it_again_is_complete() -> None:
     settings = DemoSettings(model="my models/x", requests=7, edge_runtime="litert", latency_ms=12.5, seed=3)
     assert settings.command() == (

@@ -138,11 +138,11 @@ class FakeBroker:
         session = Session(reader, writer, old=self._old)
         self.sessions.append(session)
         try:
-            await self._script(session)
-            while not writer.is_closing():
-                await session.receive()
-        except (EOFError, ConnectionError, asyncio.CancelledError):
-            pass  # the peer has left, or the test is over
+            # What may end a session: the peer has left, or the test is over.
+            with contextlib.suppress(EOFError, ConnectionError, asyncio.CancelledError):
+                await self._script(session)
+                while not writer.is_closing():
+                    await session.receive()
         except BaseException as error:  # noqa: BLE001  (told at the end of the block)
             self.failures.append(error)
         finally:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mqtt5 import PublishPacket, QoS
 
+from tierwise.messaging.codec import MQTT5, MQTT311, Codec
 from tierwise.messaging.framing import HEAD_BYTES, packet_size, shortened
-from tierwise.messaging.wire import MQTT5, MQTT311, Codec
 
 CODECS = pytest.mark.parametrize("codec", [MQTT5, MQTT311], ids=["5", "3.1.1"])
 QOS = [QoS.AT_MOST_ONCE, QoS.AT_LEAST_ONCE]

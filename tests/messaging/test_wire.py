@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from mqtt5 import PublishPacket, QoS
 
 from tierwise.messaging import mqtt311, wire
-from tierwise.messaging.wire import MQTT5, MQTT311, Codec, Wire
+from tierwise.messaging.codec import MQTT5, MQTT311, Codec
+from tierwise.messaging.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

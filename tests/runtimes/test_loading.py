@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 
 RUNTIME_OF = {".onnx": "onnx", ".tflite": "litert"}
 
+EXPECTED = {
+    ".onnx": "not a usable ONNX model",
+    ".tflite": " .tflite file",
+    ".pt": "not a PyTorch checkpoint",
+    ".pth": "not a PyTorch checkpoint",
+    ".pt2": " .pt2 file",
+    ".safetensors": " .safetensors file",
+}
+"""What a file is told not to be, by its suffix."""
+
 
 def told(path: Path, **options: str | bool | int) -> str:
     """The one line that loading ``path`` fails with."""
@@ -140,14 +150,14 @@ def test_a_truncated_file(artifacts: Mapping[str, Path], tmp_path: Path, suffix:
     content = artifacts[suffix].read_bytes()
     path = tmp_path / f"cut{suffix}"
     path.write_bytes(content[: int(len(content) * part)])
-    told(path)
+    assert EXPECTED[suffix] in told(path)
 
 
 def test_a_truncated_file_on_the_micro_runtime(artifacts: Mapping[str, Path], tmp_path: Path) -> None:
     content = artifacts["int8"].read_bytes()
     path = tmp_path / "cut.tflite"
     path.write_bytes(content[: len(content) // 2])
-    told(path, runtime="tflm")
+    assert "truncated or damaged .tflite file" in told(path, runtime="tflm")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -155,7 +165,7 @@ def test_a_truncated_file_on_the_micro_runtime(artifacts: Mapping[str, Path], tm
 def test_a_file_of_another_format(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f"other{suffix}"
     path.write_bytes(content)
-    told(path)
+    assert EXPECTED[suffix] in told(path)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -168,7 +178,8 @@ def test_a_model_with_another_formats_suffix(
         return
     path = tmp_path / f"renamed{other}"
     path.write_bytes(artifacts[suffix].read_bytes())
-    told(path)
+    is_known = suffix == ".pt2" and other in {".pt", ".pth"}  # zip archives all, so PyTorch tells what it really is
+    assert ("this is an exported program; name it renamed.pt2" if is_known else EXPECTED[other]) in told(path)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pt2", ".safetensors"])
@@ -176,7 +187,7 @@ def test_any_zip_archive_is_not_a_model(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"archive{suffix}"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/data.txt", "x" * 1000)
-    told(path)
+    assert EXPECTED[suffix] in told(path)
 
 
 @pytest.mark.parametrize(
@@ -212,8 +223,9 @@ def test_a_runtimes_library_is_imported_only_when_it_is_needed(artifacts: Mappin
         "from pathlib import Path\n"
         "from tierwise.runtimes import load_runtime\n"
         "heavy = {'torch', 'onnxruntime', 'ai_edge_litert', 'tflite_micro', 'safetensors'}\n"
-        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
         f"load_runtime(Path({str(artifacts['.onnx'])!r}))\n"
-        "assert heavy & set(sys.modules) == {'onnxruntime'}, heavy & set(sys.modules)\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines() == ["[]", "['onnxruntime']"]

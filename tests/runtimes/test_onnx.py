@@ -144,3 +144,43 @@ def test_an_operator_that_the_library_lacks(tmp_path: Path, capfd: pytest.Captur
     with pytest.raises(ModelFileError, match=r"not a usable ONNX model: .*ReduceXyz"):
         load_runtime(path)
     assert capfd.readouterr().err == ""
+
+
+def test_outputs_belong_to_the_caller_and_forms_can_be_mixed(tmp_path: Path) -> None:
+    runtime = load_runtime(onnx_sum(tmp_path / "sum.onnx"))
+    kept = [runtime.run({"values": np.full((1, 4), value, np.float32)})[0] for value in (1, 2)]
+    (batch,) = runtime.run({"values": np.ones((3, 4), np.float32)})
+    strided = np.arange(8, dtype=np.float32).reshape(1, 8)[:, ::2]
+    (after,) = runtime.run({"values": strided})
+    assert [sums.tolist() for sums in (*kept, batch, after)] == [[[4]], [[8]], [[4]] * 3, [[12]]]
+
+
+def test_one_sample_is_checked_like_a_batch(tmp_path: Path) -> None:
+    runtime = load_runtime(onnx_sum(tmp_path / "sum.onnx"))
+    for wrong in ({"values": np.ones((1, 4), np.float64)}, {"values": np.ones((1, 3), np.float32)}, {}):
+        with pytest.raises(InvalidInputError):
+            runtime.run(wrong)
+
+
+def test_outputs_whose_size_is_their_own_are_not_taken_for_batches(tmp_path: Path) -> None:
+    path = onnx_model(
+        tmp_path / "found.onnx",
+        [node("NonZero", ["values"], ["places"]), node("ReduceSum", ["values"], ["sum"], keepdims=0)],
+        [tensor("values", "FLOAT", ["batch", 4])],
+        [tensor("places", "INT64", [2, "found"]), tensor("sum", "FLOAT", [])],
+    )
+    runtime = load_runtime(path)
+    for values, found in (([[1, 0, 1, 0]], 2), ([[1, 1, 1, 0]], 3)):
+        assert runtime.run({"values": np.array(values, np.float32)})[0].shape == (2, found)
+
+
+def test_a_model_whose_outputs_are_not_what_it_declares_is_served_all_the_same(tmp_path: Path) -> None:
+    path = onnx_model(
+        tmp_path / "twice.onnx",
+        [node("Concat", ["values", "values"], ["twice"], axis=0)],
+        [tensor("values", "FLOAT", ["batch", 4])],
+        [tensor("twice", "FLOAT", ["batch", 4])],
+    )
+    runtime = load_runtime(path)
+    for value in (1, 2):
+        assert runtime.run({"values": np.full((1, 4), value, np.float32)})[0].tolist() == [[value] * 4] * 2

@@ -15,5 +15,5 @@ if TYPE_CHECKING:
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """What talks to sockets by itself runs on uvloop too, which is what services run on."""
-    names = ("asyncio", "uvloop") if item.path.stem == "test_http_guard" else ("asyncio",)
+    names = ("asyncio", "uvloop") if item.path.stem == "test_http_connection" else ("asyncio",)
     return {name: LOOP_FACTORIES[name] for name in names}

@@ -241,10 +241,10 @@ async def test_a_large_batch_is_answered_later_and_nothing_overtakes_it(monkeypa
     batch = b'{"input": [[1, 2, 3, 4], [0, 0, 0, 1]]}'
     large = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(batch), batch)
     async with running() as (service, client):
-        got = await _exchange(service, large + PREDICT, until_bytes=b"never")
-        assert got.count(b"HTTP/1.1 200") == 1, "what was pipelined behind it is not answered"
-        assert b'"prediction":[10.0,1.0]' in got
-        assert b"connection: close" in got
+        last = PREDICT.replace(b"host: x", b"host: x\r\nconnection: close")
+        got = await _exchange(service, large + last, until_bytes=b"never")
+        assert got.count(b"HTTP/1.1 200") == 2
+        assert 0 < got.find(b'"prediction":[10.0,1.0]') < got.find(b'"prediction":10.0')
         one_by_one = [await client.post("/predict", content=body) for body in (batch, BODY, batch)]
     assert [response.json()["prediction"] for response in one_by_one] == [[10.0, 1.0], 10.0, [10.0, 1.0]]
 
@@ -311,3 +311,90 @@ async def test_what_is_no_http_is_refused_and_the_next_client_served() -> None:
         got = await _exchange(service, b"\x00\x01 nonsense\r\n\r\n", until_bytes=b"never")
         assert got.startswith(b"HTTP/1.1 400")
         assert (await client.get("/health")).status_code == 200
+
+
+async def test_head_has_the_headers_and_no_body() -> None:
+    async with running() as (service, client):
+        shown, asked = await client.get("/health"), await client.head("/health")
+        got = await _exchange(
+            service, b"HEAD /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", until_bytes=b"never"
+        )
+    assert asked.status_code == 200
+    assert asked.headers["content-type"] == shown.headers["content-type"]
+    assert got.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"])
+async def test_predict_takes_post_only(method: str) -> None:
+    async with running() as (_, client):
+        response = await client.request(method, "/predict")
+    assert response.status_code == 405
+    assert response.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("path", ["/predict", "/health", "/nothing"])
+async def test_every_response_has_a_date(path: str) -> None:
+    async with running() as (service, client):
+        server = service._http
+        assert server is not None
+        await until(lambda: bool(server.server_state.default_headers))
+        response = await client.request("POST" if path == "/predict" else "GET", path)
+    assert response.headers["date"].endswith("GMT")
+
+
+@pytest.mark.parametrize("target", [b"/predict?x=1", b"http://somewhere/predict", b"/%70redict"])
+async def test_the_same_target_in_other_words(target: bytes) -> None:
+    async with running() as (service, _):
+        got = await _exchange(service, PREDICT.replace(b"/predict", target), until_bytes=b"}")
+    assert b'"prediction":10.0' in got
+
+
+async def test_a_client_of_http_1_0_is_answered_and_the_connection_closed() -> None:
+    request = PREDICT.replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"host: x", b"connection: keep-alive")
+    async with running() as (service, _):
+        got = await _exchange(service, request, until_bytes=b"never")
+    assert b'"prediction":10.0' in got
+    assert b"connection: close" in got
+
+
+async def test_an_offer_of_http_2_is_ignored() -> None:
+    offer = b"host: x\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk"
+    async with running() as (service, _):
+        got = await _exchange(service, PREDICT.replace(b"host: x", offer) + HEALTH, until_bytes=b'"status":"ok"')
+    assert got.count(b"HTTP/1.1 200") == 2
+    assert b'"prediction":10.0' in got
+
+
+async def test_100_continue_waits_for_the_answers_before_it() -> None:
+    head, _, body = PREDICT.partition(b"\r\n\r\n")
+    async with running(latency_ms=20) as (service, _):
+        assert service.http_endpoint is not None
+        reader, writer = await asyncio.open_connection(*service.http_endpoint)
+        writer.write(PREDICT + head + b"\r\nexpect: 100-continue\r\n\r\n")
+        async with asyncio.timeout(10):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            assert b'"prediction":10.0' in await reader.readuntil(b"}")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 100")
+            await reader.readline()
+            writer.write(body)
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+
+async def test_a_service_that_stops_closes_idle_connections_and_answers_the_others() -> None:
+    async with running(latency_ms=100) as (service, _):
+        assert service.http_endpoint is not None
+        idle, idle_writer = await asyncio.open_connection(*service.http_endpoint)
+        busy, busy_writer = await asyncio.open_connection(*service.http_endpoint)
+        busy_writer.write(PREDICT + PREDICT)
+        await until(lambda: service.plane.pending == 1)
+        server = service._http
+        assert server is not None
+        server.should_exit = True
+        async with asyncio.timeout(10):
+            assert await idle.read() == b""
+            got = await busy.read()
+        idle_writer.close()
+        busy_writer.close()
+    assert got.count(b"HTTP/1.1 200") == 2
+    assert got.count(b"connection: close") == 1

@@ -176,7 +176,9 @@ async def test_leaving_in_the_middle_of_an_interval_loses_none_of_its_points(mon
     assert len(counted) == 1
 
 
-async def test_work_that_fails_is_told_at_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+async def test_work_that_fails_is_told_at_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def fails(*_: Any, **__: Any) -> list[Point]:
         raise RuntimeError("no such sensor")
 

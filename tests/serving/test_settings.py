@@ -82,7 +82,8 @@ def test_addresses_of_other_services(url: str) -> None:
 @pytest.mark.parametrize(
     "url",
     ["", "influx:8086", "ftp://influx", "http://", "http://influx:0x", "http://influx:99999", "http://u:s3cret@influx",
-     "http://influx/write?p=s3cret", "http://influx/#", "http://in flux", "http://a..b:8086", "http://influx/\r\nX: s3cret"],
+     "http://influx/write?p=s3cret", "http://influx/#", "http://in flux", "http://a..b:8086",
+     "http://influx/\r\nX: s3cret"],
 )  # fmt: skip
 def test_an_address_that_is_none_or_carries_a_secret_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"--influx: expected http\(s\)://HOST") as told:

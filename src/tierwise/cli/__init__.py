@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from tierwise import __version__
-from tierwise.core.errors import ConfigurationError, ModelError, RequestError, TierwiseError
+from tierwise.core.errors import (
+    ConfigurationError,
+    DeadlineExceededError,
+    InferenceError,
+    ModelError,
+    OverloadedError,
+    RequestError,
+    TierwiseError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,15 +68,47 @@ def tierwise() -> None:
     """One model on the microcontroller, at the edge and in the cloud: run it, measure it, place it, deploy it."""
 
 
+INTERRUPTED = 130
+"""Ctrl-C: 128 + SIGINT, as shells have it."""
+
+EXIT_CODES: tuple[tuple[type[TierwiseError], int], ...] = (
+    (DeadlineExceededError, 1),
+    (InferenceError, 1),
+    (OverloadedError, 1),
+    (ConfigurationError, 2),
+    (ModelError, 2),
+    (RequestError, 2),
+    (TierwiseError, 1),
+)
+"""Error → exit code, 1 where the work failed, 2 for bad input or usage. The first kind that fits counts."""
+
+
 def exit_code(error: TierwiseError) -> int:
-    """2 for bad input or usage, 1 where the work itself failed."""
-    return 2 if isinstance(error, ConfigurationError | ModelError | RequestError) else 1
+    """What the process tells its caller about ``error``."""
+    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: runs the command; an error of ours becomes one line on stderr and an exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: a locale without µ is no reason to fail
     try:
-        tierwise.main(args=arguments, prog_name="tierwise")
-    except TierwiseError as error:
+        sys.exit(tierwise.main(args=arguments, prog_name="tierwise", standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (Exception, KeyboardInterrupt) as error:
+        if _was_interrupted(error):
+            click.echo("tierwise: interrupted; what was started has been ended", err=True)
+            sys.exit(INTERRUPTED)
+        if not isinstance(error, TierwiseError):
+            raise
         click.echo(f"tierwise: {error}", err=True)
         sys.exit(exit_code(error))
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether it is a Ctrl-C, or came of one: an import that was cut short may say that a package is missing."""
+    return error is not None and (
+        isinstance(error, KeyboardInterrupt) or _was_interrupted(error.__cause__) or _was_interrupted(error.__context__)
+    )

@@ -22,19 +22,21 @@ if TYPE_CHECKING:
     from tierwise.live.demo import DemoResult, DemoSettings, Listener
     from tierwise.messaging.settings import MqttConnectionSettings
 
-INTERRUPTED = 130
 TERMINATED = 143
 
 
 FOLDER = click.Path(path_type=Path)
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(
+    context_settings={"show_default": True},
+    epilog="Example:  tierwise demo --model digits --edge-runtime litert --requests 500",
+)
 @click.option("--model", default="anomaly-detector", help="anomaly-detector, digits, or a model folder.")
 @click.option("--requests", default=200, help="Requests to each tier.")
 @click.option("--rate", "rate_hz", default=50.0, help="Requests a second to each tier.")
 @click.option("--edge-runtime", type=click.Choice(["onnx", "litert"]), default="onnx", help="What the edge runs.")
-@click.option("--latency-ms", default=50.0, help="One-way delay of the cloud's simulated network.")
+@click.option("--latency-ms", default=50.0, help="One-way delay of the cloud's simulated network, in milliseconds.")
 @click.option("--device/--no-device", default=True, help="Also on an emulated microcontroller, where tools are there.")
 @click.option("--board", default="nucleo-l4r5zi", help="Board that the device's time and energy are modelled for.")
 @click.option("--out", type=FOLDER, default=Path("demo"), help="Folder of the results.")
@@ -46,7 +48,7 @@ FOLDER = click.Path(path_type=Path)
     "and TIERWISE_MQTT_CA_FILE hold for it.",
 )
 @click.option("--seed", default=0, help="Which held-out samples, in which order.")
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def demo(mqtt: str | None, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - fields of the settings
     """Answer real requests on the device, at the edge and in the cloud, side by side.
 
@@ -54,16 +56,12 @@ def demo(mqtt: str | None, *, as_json: bool, **options: Any) -> None:  # noqa: A
     microcontroller, and a sensor that sends held-out samples to each. Shows latency, accuracy and agreement, and writes
     trace.csv and report.html. The firmware's answers are real; its time and energy are modelled for the board.
     """
-    try:
-        # Heavy imports belong to the command, not to `--help`.
-        from tierwise.live.demo import DemoSettings  # noqa: PLC0415
+    # Heavy imports belong to the command, not to `--help`.
+    from tierwise.live.demo import DemoSettings  # noqa: PLC0415
 
-        settings = DemoSettings(mqtt=_connection(mqtt), **options)
-        _log_to_file(settings.out)
-        result = _run(settings, show_progress=not as_json and sys.stderr.isatty())
-    except KeyboardInterrupt:
-        click.echo("tierwise: interrupted; what was started has been ended", err=True)
-        sys.exit(INTERRUPTED)
+    settings = DemoSettings(mqtt=_connection(mqtt), **options)
+    _log_to_file(settings.out)
+    result = _run(settings, show_progress=not as_json and sys.stderr.isatty())
     if as_json:
         _print_json(result)
     else:
@@ -137,7 +135,11 @@ def _log_to_file(out: Path) -> None:
     make_folder(out)
     try:
         logging.basicConfig(
-            filename=out / LOG_NAME, filemode="w", format="%(asctime)s %(name)s %(message)s", force=True
+            filename=out / LOG_NAME,
+            filemode="w",
+            encoding="utf-8",
+            format="%(asctime)s %(name)s %(message)s",
+            force=True,
         )
     except OSError as error:
         raise ConfigurationError(f"cannot write {error.filename} (--out): {error.strerror}") from error

@@ -9,7 +9,7 @@ import click
 from tierwise.core.errors import ConfigurationError
 
 
-@click.command
+@click.command(epilog="Example:  tierwise deploy models/digits --target k3s --replicas 2 --out deployment")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--target", default="k3s", show_default=True, help="k3s, dev or minimal (Kubernetes), or compose (Docker)."
@@ -25,7 +25,7 @@ from tierwise.core.errors import ConfigurationError
 )
 @click.option("--model-url", help="Where pods download the model (an artifact or model.yaml); implies --delivery url.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the service; repeatable.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def deploy(
     model: Path,
     *,

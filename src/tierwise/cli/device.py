@@ -21,7 +21,9 @@ def device() -> None:
     """Compile a model for a microcontroller, run it there, watch it."""
 
 
-@device.command
+@device.command(
+    epilog="Example:  tierwise device build models/digits/digits-int8.tflite --out firmware",
+)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--out", type=FOLDER, required=True, help="Folder of the C, the firmware and build.json.")
 @click.option("--board", help="Board whose flash and RAM it must fit; nucleo-l4r5zi where it does. Or a .yaml file.")
@@ -32,7 +34,7 @@ def device() -> None:
 @click.option("--portable", is_flag=True, help="Portable kernels only, without DSP instructions.")
 @click.option("--name", help="Name of the model; by default that of the file.")
 @click.option("--model-version", default="1", show_default=True, help="Version of the model.")
-@click.option("--json", "as_json", is_flag=True, help="Print the build report as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def build(
     model: Path,
     out: Path,
@@ -64,11 +66,14 @@ def build(
         _print_build(report, out)
 
 
-@device.command
+@device.command(
+    short_help="Run samples on the device built in FOLDER.",
+    epilog="Example:  tierwise device run firmware --input samples.csv --json",
+)
 @click.argument("folder", type=FOLDER)
 @click.option("--input", "source", required=True, help="Samples as .json, .csv or .npy; - reads standard input.")
 @click.option("--board", help="Board whose time and energy are modelled; by default that of the build.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def run(folder: Path, source: str, board: str | None, *, as_json: bool) -> None:
     """Run samples on the device built in FOLDER: one, or a batch with a row each.
 
@@ -92,7 +97,7 @@ def run(folder: Path, source: str, board: str | None, *, as_json: bool) -> None:
         _print_answers(report, answers, profile)
 
 
-@device.command
+@device.command(epilog="Example:  tierwise device monitor firmware")
 @click.argument("folder", type=FOLDER)
 def monitor(folder: Path) -> None:
     """Start the device built in FOLDER and talk to it line by line.
@@ -110,11 +115,16 @@ def monitor(folder: Path) -> None:
             _answer_line(running, line.strip())
 
 
-@device.command
+@device.command(
+    short_help="Connect the device built in FOLDER to an MQTT broker.",
+    epilog="Example:  tierwise device bridge firmware --mqtt localhost --device-id press-7 --input s.csv",
+)
 @click.argument("folder", type=FOLDER)
-@click.option("--mqtt", required=True, metavar="HOST:PORT", help="The broker.")
+@click.option("--mqtt", required=True, metavar="HOST:PORT", help="Broker as HOST:PORT.")
 @click.option("--device-id", required=True, help="Name of the device in topics and messages.")
-@click.option("--input", "source", help="Samples that the device senses, as .json, .csv or .npy; - for standard input.")
+@click.option(
+    "--input", "source", help="Samples that the device senses, as .json, .csv or .npy; - reads standard input."
+)
 @click.option(
     "--role",
     type=click.Choice(["sensor", "device"]),
@@ -164,11 +174,7 @@ def bridge(
     count = len(next(iter(inputs.values()))) if inputs else 0
     samples = [{name: values[at : at + 1] for name, values in inputs.items()} for at in range(count)]
     connection = MqttConnectionSettings(host=endpoint.host, port=endpoint.port, fail_fast=True)
-    try:
-        asyncio.run(run_bridge(folder, connection, settings, samples, as_sensor=role == "sensor", on_line=click.echo))
-    except KeyboardInterrupt:
-        click.echo("tierwise: interrupted; the device has ended", err=True)
-        sys.exit(130)
+    asyncio.run(run_bridge(folder, connection, settings, samples, as_sensor=role == "sensor", on_line=click.echo))
 
 
 def _answer_line(running: FirmwareRuntime | InterpretedRuntime, line: str) -> None:

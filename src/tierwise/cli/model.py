@@ -17,10 +17,13 @@ def model() -> None:
     """Create and inspect models."""
 
 
-@model.command
+@model.command(
+    short_help="Train a model; write artifacts, model card and samples.",
+    epilog="Example:  tierwise model create anomaly-detector --out models/anomaly-detector",
+)
 @click.argument("name")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the model; models/NAME by default.")
-@click.option("--json", "as_json", is_flag=True, help="Print the model card as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def create(name: str, out: Path | None, *, as_json: bool) -> None:
     """Train a model and write its artifacts, its model card and held-out samples.
 
@@ -42,11 +45,14 @@ def create(name: str, out: Path | None, *, as_json: bool) -> None:
         click.echo(f"  {artifact.file:<24} {artifact.size_bytes:>9,} bytes  sha256 {artifact.sha256[:16]}…")
 
 
-@model.command
+@model.command(
+    short_help="Print the signature of an artifact or a model folder.",
+    epilog="Example:  tierwise model inspect models/digits/digits.onnx",
+)
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--runtime", help="onnx, litert, torch or tflm; by default the one that fits the file.")
+@click.option("--runtime", help="onnx, litert, torch or tflm; by default the one that fits.")
 @click.option("--trust-pickle", is_flag=True, help="Load a pickled PyTorch module, which runs code from the file.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def inspect(path: Path, runtime: str | None, *, trust_pickle: bool, as_json: bool) -> None:
     """Print the signature of an artifact (.onnx, .tflite, .pt2, .pt, .pth, .safetensors) or a model folder."""
     import msgspec  # noqa: PLC0415 -- heavy imports belong to the command
@@ -80,7 +86,10 @@ def inspect(path: Path, runtime: str | None, *, trust_pickle: bool, as_json: boo
         click.echo(f"{'labels':<14} {', '.join(served.card.labels)}")
 
 
-@model.command
+@model.command(
+    short_help="Copy a model into a folder and check it.",
+    epilog="Example:  tierwise model fetch https://models.example/digits/model.yaml /models",
+)
 @click.argument("source")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--sha256", help="Of the file that SOURCE names; an empty one checks nothing.")

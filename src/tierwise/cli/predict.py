@@ -11,21 +11,20 @@ if TYPE_CHECKING:
     from tierwise.core.messages import Answer, Prediction
 
 
-@click.command
+@click.command(epilog="Example:  tierwise predict --model models/digits --input samples.csv --json")
 @click.option(
     "--model",
     "path",
     required=True,
     envvar="MODEL_PATH",
+    show_envvar=True,
     type=click.Path(path_type=Path),
-    help="An artifact or a model folder.",
+    help="An artifact (.onnx, .tflite, .pt, .pth, .pt2, .safetensors) or a folder with model.yaml.",
 )
-@click.option(
-    "--input", "source", required=True, help="Samples as .json, .csv or .npy; - reads JSON or CSV from standard input."
-)
+@click.option("--input", "source", required=True, help="Samples as .json, .csv or .npy; - reads standard input.")
 @click.option("--runtime", help="onnx, litert, torch or tflm; by default the one that fits.")
 @click.option("--trust-pickle", is_flag=True, help="Load a pickled PyTorch module, which runs code from the file.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def predict(path: Path, source: str, runtime: str | None, *, trust_pickle: bool, as_json: bool) -> None:
     """Run a model on samples: one, or a batch with a row each."""
     import msgspec  # noqa: PLC0415 -- heavy imports belong to the command

@@ -98,17 +98,17 @@ def _run(options: dict[str, Any]) -> None:
     run_service(settings)
 
 
-@click.command
+@click.command(epilog="Example:  tierwise serve --model models/digits --mqtt localhost:1883 --http 0.0.0.0:8080")
 @service_options()
 def serve(**options: Any) -> None:  # noqa: ANN401 -- values of any setting
-    """Serve a model over MQTT and HTTP until SIGTERM.
+    """Serve a model over MQTT and HTTP until SIGTERM or Ctrl-C.
 
     Requests arrive on the MQTT topic ml/inference/request and at POST /predict.
     """
     _run(options)
 
 
-@click.command
+@click.command(epilog="Example:  tierwise cloud --model models/digits --request-topic ml/cloud/inference/request")
 @service_options(tier="cloud", delay__latency_ms=50.0, http__endpoint="off")
 def cloud(**options: Any) -> None:  # noqa: ANN401 -- values of any setting
     """Serve a model as the cloud tier: PyTorch, behind a simulated network delay.

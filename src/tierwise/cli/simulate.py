@@ -2,33 +2,66 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from tierwise.core.errors import TransportError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from tierwise.scenario import Scenario
     from tierwise.sim import Summary
 
 
-@click.command
+def print_schema(context: click.Context, _: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 -- click's form
+    """The JSON Schema of scenarios, for editors and checks elsewhere."""
+    if wanted and not context.resilient_parsing:
+        import json  # noqa: PLC0415 -- heavy imports belong to the command
+
+        from tierwise.scenario import scenario_schema  # noqa: PLC0415
+
+        click.echo(json.dumps(scenario_schema(), indent=1))
+        context.exit()
+
+
+@click.command(epilog="Example:  tierwise simulate plant.yaml --set links.up.latency=20ms --out r")
 @click.argument("scenarios", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SCENARIO [OTHER]")
 @click.option("--check", is_flag=True, help="Only check the scenario, and say which engine would run it.")
-@click.option("--seed", type=click.IntRange(0), help="Instead of the scenario's seed.")
-@click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Replace a value: links.up.latency=20ms.")
+@click.option("--seed", type=click.IntRange(0), help="Seed of the random numbers; by default the scenario's.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Replace a value of the scenario; repeatable."
+)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for trace, summary and report.")
-@click.option("--engine", type=click.Choice(["auto", "event", "vector"]), default="auto", show_default=True)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "event", "vector"]),
+    default="auto",
+    show_default=True,
+    help="What runs it; auto takes vector, the faster, where it can.",
+)
 @click.option("--sensitivity", is_flag=True, help="With two scenarios: which constants would change the verdict.")
-@click.option("--sweep", "sweeps", multiple=True, metavar="PATH=A,B,C", help="Run every combination of these values.")
-@click.option("--results", type=click.Path(path_type=Path, dir_okay=False), help="File of a sweep's finished points.")
+@click.option(
+    "--sweep", "sweeps", multiple=True, metavar="PATH=A,B,C", help="Run every combination of these values; repeatable."
+)
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File of a sweep's finished points; by default SCENARIO.sweep.jsonl.",
+)
 @click.option("--dask", metavar="ADDRESS", help="Run a sweep on this Dask cluster.")
 @click.option("--workers", type=click.IntRange(1), help="Processes of a sweep; by default one a processor.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@click.option(
+    "--schema", is_flag=True, is_eager=True, expose_value=False, callback=print_schema, help="Print the JSON Schema."
+)
 def simulate(
     scenarios: tuple[Path, ...],
     *,
@@ -75,11 +108,11 @@ def run_one(
     from tierwise.scenario import load_scenario  # noqa: PLC0415 -- heavy imports belong to the command
 
     loaded = load_scenario(path, changes)
-    if check:
-        click.echo(describe(loaded))
-        return
     import msgspec  # noqa: PLC0415
 
+    if check:
+        click.echo(msgspec.json.encode(facts(loaded)) if as_json else describe(loaded))
+        return
     from tierwise.sim import simulate as run  # noqa: PLC0415
     from tierwise.sim.answers import compute_answers  # noqa: PLC0415
 
@@ -156,7 +189,7 @@ def run_sweep(
     counter = (
         None if as_json or not sys.stderr.isatty() else lambda n, of: click.echo(f"\r{n}/{of}", nl=False, err=True)
     )
-    with open_executor(dask=dask, workers=workers) as executor:
+    with _ended_with_its_workers(file), open_executor(dask=dask, workers=workers) as executor:
         points = sweep(path, values, file, executor, overrides=changes, seed=seed, on_point=counter)
     if as_json:
         click.echo(msgspec.json.encode(points))
@@ -173,6 +206,45 @@ def run_sweep(
             f"energy {point.summary['energy_j']['total']:.4g} J   cost {point.summary['cost']['total']:.4g}"
         )
     click.echo(f"\npoints are kept in {file}")
+
+
+@contextlib.contextmanager
+def _ended_with_its_workers(file: Path) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end a sweep's processes first, which then ends the sweep. What is finished is in ``file``.
+
+    An exception in the midst of the pool's own work would leave its locks held, and its end would wait for ever.
+    """
+    import multiprocessing  # noqa: PLC0415 -- only a sweep needs it
+    from concurrent.futures import BrokenExecutor  # noqa: PLC0415
+
+    ended_by = 0
+
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal ended_by
+        ended_by = number
+        workers = multiprocessing.active_children()
+        for worker in workers:
+            worker.terminate()
+        if not workers:
+            leave(number, frame)
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        if number == signal.SIGINT:
+            signal.default_int_handler(number, frame)
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except BrokenExecutor as error:
+        if ended_by:
+            leave(ended_by, None)
+        raise TransportError(
+            f"a process of the sweep died (out of memory?); finished points are kept in {file}"
+        ) from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def split_values(text: str) -> list[str]:
@@ -199,18 +271,32 @@ def parse_assignments(texts: tuple[str, ...], option: str) -> dict[str, str]:
 
 
 def describe(scenario: Scenario) -> str:
-    """What a checked scenario holds."""
-    from tierwise.sim.run import reasons_for_events  # noqa: PLC0415 -- heavy imports belong to the command
-
-    devices = sum(group.count for group in scenario.devices.values())
-    reasons = reasons_for_events(scenario)
-    engine = "event engine (" + "; ".join(reasons) + ")" if reasons else "vectorised engine"
+    """``facts`` for people."""
+    found = facts(scenario)
+    engine = f"event engine ({'; '.join(found['reasons'])})" if found["reasons"] else "vectorised engine"
     title = f"{scenario.name}: {scenario.description}\n" if scenario.description else ""
     return (
-        f"{title}{scenario.name} is valid: {devices} devices in {len(scenario.devices)} groups, "
-        f"{len(scenario.links)} links, {len(scenario.nodes)} nodes, {scenario.run.duration / 1e9:g} s. "
+        f"{title}{scenario.name} is valid: {found['devices']} devices in {found['groups']} groups, "
+        f"{found['links']} links, {found['nodes']} nodes, {found['simulated_s']:g} s. "
         f"Runs on the {engine}."
     )
+
+
+def facts(scenario: Scenario) -> dict[str, Any]:
+    """What a checked scenario holds; ``reasons`` say why the event engine runs it, where it does."""
+    from tierwise.sim.run import reasons_for_events  # noqa: PLC0415 -- heavy imports belong to the command
+
+    reasons = list(reasons_for_events(scenario))
+    return {
+        "scenario": scenario.name,
+        "devices": sum(group.count for group in scenario.devices.values()),
+        "groups": len(scenario.devices),
+        "links": len(scenario.links),
+        "nodes": len(scenario.nodes),
+        "simulated_s": scenario.run.duration / 1e9,
+        "engine": "event" if reasons else "vector",
+        "reasons": reasons,
+    }
 
 
 def progress(simulated_s: float) -> Callable[[float, int], None] | None:

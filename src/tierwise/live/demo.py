@@ -182,7 +182,7 @@ def _check(settings: DemoSettings) -> None:
 async def _model(settings: DemoSettings, hear: Listener) -> tuple[Path, ModelCard]:
     """The model's folder and card; a model that tierwise knows is created where it is not there yet."""
     given = Path(settings.model)
-    if (given / CARD_NAME).is_file():
+    if _has_card(given):
         return given, load_card(given)
     recipe = RECIPES.get(settings.model)
     if recipe is None:
@@ -190,11 +190,18 @@ async def _model(settings: DemoSettings, hear: Listener) -> tuple[Path, ModelCar
             f"--model {settings.model}: neither one of {', '.join(RECIPES)} nor a folder with a {CARD_NAME}"
         )
     folder = settings.models / recipe.name
-    if (folder / CARD_NAME).is_file() and (card := load_card(folder)).version == recipe.version:
+    if _has_card(folder) and (card := load_card(folder)).version == recipe.version:
         return folder, card
     hear.on_step(f"creating the model {recipe.name}, once")
     await train_in_child(recipe.name, folder, on_step=hear.on_step)
     return folder, load_card(folder)
+
+
+def _has_card(folder: Path) -> bool:
+    try:
+        return (folder / CARD_NAME).is_file()
+    except OSError:  # a name that no file can have, or a folder that we may not look into
+        return False
 
 
 def _specs(settings: DemoSettings, folder: Path, *, token: str) -> list[ServiceSpec]:
@@ -248,7 +255,11 @@ async def _broker(settings: DemoSettings) -> AsyncIterator[_Broker]:
         return
     async with private_broker() as private:
         local = MqttConnectionSettings(
-            host=private.host, port=private.port, client_id_prefix="tierwise-demo", fail_fast=True
+            host=private.host,
+            port=private.port,
+            client_id_prefix="tierwise-demo",
+            fail_fast=True,
+            protocol=private.protocol,  # asking an embedded broker for MQTT 5 first costs 3 s a connection
         )
         yield _Broker(local, f"{private.kind}, private, MQTT {private.protocol}", is_shared=False)
 

@@ -23,16 +23,18 @@ from mqtt5 import (
 
 from tierwise.core.clocks import monotonic_ns
 from tierwise.core.errors import BrokerError, TierwiseError, TransportError
+from tierwise.messaging.codec import MQTT5
 from tierwise.messaging.handshake import in_words, open_wire, where
 from tierwise.messaging.outbox import Outbox, PublishProperties
 from tierwise.messaging.subscriptions import Subscriptions, topic_filter
-from tierwise.messaging.wire import MQTT5, Codec, Wire
+from tierwise.messaging.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mqtt5 import Packet
 
+    from tierwise.messaging.codec import Codec
     from tierwise.messaging.settings import MqttConnectionSettings
     from tierwise.messaging.wire import OnMessage, OnOversize
 

@@ -10,7 +10,7 @@ import mqtt5
 from mqtt5 import ConnAckPacket, ConnAckReasonCode, ConnectPacket, QoS
 
 from tierwise.core.errors import BrokerError, TransportError
-from tierwise.messaging.wire import MQTT5, MQTT311, Codec
+from tierwise.messaging.codec import MQTT5, MQTT311, Codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable

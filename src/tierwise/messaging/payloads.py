@@ -94,6 +94,11 @@ class ErrorMessage(msgspec.Struct, omit_defaults=True, gc=False):
     request_id: str | None = None
 
 
+AnswerFields = tuple[
+    Prediction, float, str, str, str, str | None, str | list[str] | None, dict[str, Prediction] | None,
+    float | None, float | None,
+]  # fmt: skip
+
 _request_decoder = msgspec.json.Decoder(_RequestForm)
 _result_decoder = msgspec.json.Decoder(ResultMessage)
 _error_decoder = msgspec.json.Decoder(ErrorMessage)
@@ -190,23 +195,7 @@ _timestamp_pattern = re.compile(rb'"timestamp_us"\s*:\s*(-?\d{1,19})(?=\s*[,}])'
 
 def encode_result(device_id: str, timestamp_us: int, answer: Answer) -> bytes:
     """An answer for the result topic. Raises ``InferenceError`` where the model gave NaN or infinity."""
-    inference_ms = (answer.finished_ns - answer.started_ns) / 1e6
-    message = ResultMessage(
-        device_id,
-        timestamp_us,
-        answer.prediction,
-        inference_ms,
-        answer.model,
-        answer.model_version,
-        answer.tier,
-        answer.request_id,
-        answer.label,
-        answer.outputs,
-    )
-    if answer.delay_ns is not None:
-        message.cloud_latency_ms = answer.delay_ns / 1e6
-        message.total_latency_ms = answer.total_ns / 1e6
-    return ensure_finite(_encode(message), answer)
+    return ensure_finite(_encode(ResultMessage(device_id, timestamp_us, *answer_fields(answer))), answer)
 
 
 def encode_error(
@@ -230,6 +219,23 @@ def decode_error(payload: bytes) -> ErrorMessage:
         return _error_decoder.decode(payload)
     except (ValueError, RecursionError) as error:
         raise TransportError(f"not an inference error: {error}") from error
+
+
+def answer_fields(answer: Answer) -> AnswerFields:
+    """What every encoded answer says, in the order of the fields of ``ResultMessage`` after its two ids."""
+    delay_ns = answer.delay_ns
+    return (
+        answer.prediction,
+        answer.inference_ns / 1e6,
+        answer.model,
+        answer.model_version,
+        answer.tier,
+        answer.request_id,
+        answer.label,
+        answer.outputs,
+        None if delay_ns is None else delay_ns / 1e6,
+        None if delay_ns is None else answer.total_ns / 1e6,
+    )
 
 
 def ensure_finite(payload: bytes, answer: Answer) -> bytes:

@@ -10,8 +10,8 @@ import numpy as np
 
 from tierwise.core.errors import InvalidInputError, InvalidRequestError
 from tierwise.core.messages import Answer, Prediction, Request
-from tierwise.messaging.features import decode_features, locate
-from tierwise.messaging.payloads import DeadlineMs, Name, deadline_ns, ensure_finite, refusal
+from tierwise.messaging.features import decode_features, flat_features, locate
+from tierwise.messaging.payloads import DeadlineMs, Name, answer_fields, deadline_ns, ensure_finite, refusal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,14 +25,23 @@ _DTYPES = {
 """Datatypes of the Open Inference Protocol V2 and numpy's names for them."""
 
 
-class _PredictForm(msgspec.Struct, gc=False):
-    input: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    features: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    inputs: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+class _Options(msgspec.Struct, kw_only=True, gc=False):
     model: Name | None = None
     model_version: Name | None = None
     request_id: Name | None = None
     deadline_ms: DeadlineMs | None = None
+
+
+class _SampleForm(_Options, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """What nearly all requests look like: decoded in one pass, without a look at what else it could be."""
+
+    input: list[float]
+
+
+class _PredictForm(_Options, kw_only=True, gc=False):
+    input: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    features: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    inputs: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Tensor(msgspec.Struct):
@@ -45,18 +54,21 @@ class _Tensor(msgspec.Struct):
 
 
 class _Prediction(msgspec.Struct, omit_defaults=True, gc=False):
+    """``answer_fields``, named."""
+
     prediction: Prediction
     inference_time_ms: float
     model: str
     model_version: str
     tier: str
+    request_id: str | None = None
     label: str | list[str] | None = None
     outputs: dict[str, Prediction] | None = None
-    request_id: str | None = None
     cloud_latency_ms: float | None = None
     total_latency_ms: float | None = None
 
 
+_sample_decoder = msgspec.json.Decoder(_SampleForm)
 _decoder = msgspec.json.Decoder(_PredictForm)
 _tensors = msgspec.json.Decoder(list[_Tensor])
 _encode = msgspec.json.Encoder().encode
@@ -68,51 +80,44 @@ def decode_predict(body: bytes, *, received_ns: int) -> Request:
     The value is one sample or a batch, or an object with one such for each named input; ``inputs`` may also be a list
     of tensors in the V2 form. Raises ``InvalidRequestError`` and ``InvalidInputError``.
     """
+    features: NDArray[Any] | dict[str, NDArray[Any]] | None
+    options: _Options
     try:
-        form = _decoder.decode(body)
-    except (ValueError, RecursionError) as error:
-        raise refusal(body, error) from error
-    if form.input is not msgspec.UNSET and form.features is msgspec.UNSET and form.inputs is msgspec.UNSET:
-        features: NDArray[Any] | dict[str, NDArray[Any]] = decode_features(form.input, "input")
-    else:
-        features = _other_forms(form)
+        options = sample = _sample_decoder.decode(body)
+        features = flat_features(sample.input)
+    except (ValueError, RecursionError):
+        features = None
+    if features is None:
+        options, features = _decode_form(body)
     return Request(
         features,
         received_ns,
-        form.model,
-        form.model_version,
-        form.request_id,
-        deadline_ns(form.deadline_ms, received_ns),
+        options.model,
+        options.model_version,
+        options.request_id,
+        deadline_ns(options.deadline_ms, received_ns),
     )
 
 
 def encode_predict(answer: Answer) -> bytes:
     """The answer's body. Raises ``InferenceError`` where the model gave NaN or infinity."""
-    body = _Prediction(
-        answer.prediction,
-        answer.inference_ns / 1e6,
-        answer.model,
-        answer.model_version,
-        answer.tier,
-        answer.label,
-        answer.outputs,
-        answer.request_id,
-    )
-    if answer.delay_ns is not None:
-        body.cloud_latency_ms = answer.delay_ns / 1e6
-        body.total_latency_ms = answer.total_ns / 1e6
-    return ensure_finite(_encode(body), answer)
+    return ensure_finite(_encode(_Prediction(*answer_fields(answer))), answer)
 
 
-def _other_forms(form: _PredictForm) -> NDArray[Any] | dict[str, NDArray[Any]]:
+def _decode_form(body: bytes) -> tuple[_Options, NDArray[Any] | dict[str, NDArray[Any]]]:
+    """Any request, or the error that tells what is wrong with it."""
+    try:
+        form = _decoder.decode(body)
+    except (ValueError, RecursionError) as error:
+        raise refusal(body, error) from error
     given = [(name, raw) for name in _FIELDS if isinstance(raw := getattr(form, name), msgspec.Raw)]
     if len(given) != 1:
         told = " and ".join(name for name, _ in given) or "none of them"
         raise InvalidRequestError(f"expected exactly one of input, features and inputs, got {told}")
     name, raw = given[0]
     if name == "inputs" and bytes(raw).lstrip(b"[ \t\r\n").startswith(b"{"):
-        return _v2_tensors(raw)
-    return decode_features(raw, name)
+        return form, _v2_tensors(raw)
+    return form, decode_features(raw, name)
 
 
 def _v2_tensors(raw: msgspec.Raw) -> NDArray[Any] | dict[str, NDArray[Any]]:

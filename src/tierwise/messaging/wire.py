@@ -7,11 +7,9 @@ import logging
 import socket
 from collections.abc import Callable
 from functools import partial
-from operator import methodcaller
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
-import mqtt5
 from mqtt5 import (
     ConnAckPacket,
     DisconnectPacket,
@@ -23,11 +21,13 @@ from mqtt5 import (
 
 from tierwise.core.clocks import monotonic_ns
 from tierwise.core.errors import TransportError
-from tierwise.messaging import mqtt311
+from tierwise.messaging.codec import MQTT5, read_old_form
 from tierwise.messaging.framing import HEAD_BYTES, is_publish, packet_size, shortened
 
 if TYPE_CHECKING:
     from mqtt5 import Packet
+
+    from tierwise.messaging.codec import Codec
 
 _log = logging.getLogger(__name__)
 
@@ -42,18 +42,6 @@ _GOODBYE_S = 1.0
 
 OnMessage = Callable[[PublishPacket, Callable[[], None]], None]
 OnOversize = Callable[[PublishPacket, int, Callable[[], None]], None]
-
-
-class Codec(NamedTuple):
-    """One version of MQTT. ``read`` raises ``IndexError`` for a part of a packet and ``ValueError`` for nonsense."""
-
-    version: str
-    read: Callable[[memoryview], tuple[Packet, int]]
-    write: Callable[[Packet], bytes]
-
-
-MQTT5 = Codec("5", mqtt5.read, methodcaller("write"))
-MQTT311 = Codec("3.1.1", mqtt311.read, mqtt311.write)
 
 
 def nothing_to_acknowledge() -> None:
@@ -317,15 +305,9 @@ class Wire(asyncio.Protocol):
             self._deliver(packet, lambda packet, acknowledge: self._on_oversize(packet, payload_bytes, acknowledge))
 
     def _malformed(self, data: bytes, error: BaseException) -> None:
-        if not self.connack.done():
-            # Brokers that know only 3.1.1 answer a connect of MQTT 5 in their own form.
-            try:
-                packet, _ = mqtt311.read(memoryview(data))
-            except (IndexError, ValueError):
-                pass
-            else:
-                self._welcome(packet)
-                return
+        if not self.connack.done() and (packet := read_old_form(data)) is not None:
+            self._welcome(packet)
+            return
         self.fail(
             TransportError(f"the peer does not speak MQTT {self.codec.version}: {error}"),
             DisconnectReasonCode.MALFORMED_PACKET,

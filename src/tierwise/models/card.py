@@ -14,7 +14,6 @@ import msgspec
 
 from tierwise.core.errors import InferenceError, ModelError, ModelFileError, ModelIntegrityError
 from tierwise.core.tensors import Signature  # noqa: TC001  msgspec resolves the annotation when it decodes
-from tierwise.models.yaml import dump_yaml, load_yaml
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -171,11 +170,15 @@ def load_card(path: Path) -> ModelCard:
 
     Raises ``ModelFileError`` as ``file:line: path: what`` when it is missing, unreadable or not a model card.
     """
+    from tierwise.models.yaml import load_yaml  # noqa: PLC0415  a bare artifact needs no YAML
+
     return load_yaml(path / CARD_NAME if path.is_dir() else path, ModelCard)
 
 
 def save_card(card: ModelCard, path: Path) -> Path:
     """Writes a card to a file, or as ``model.yaml`` into a folder, and returns the file."""
+    from tierwise.models.yaml import dump_yaml  # noqa: PLC0415
+
     file = path / CARD_NAME if path.is_dir() else path
     dump_yaml(msgspec.to_builtins(card), file)
     return file

@@ -57,8 +57,8 @@ def create_model(name: str, out: Path, *, load: Load, on_step: OnStep | None = N
     _require_training()
     say = on_step or (lambda _: None)
     out = out.resolve()
-    _check_replaceable(out)
     try:
+        _check_replaceable(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
             folder = Path(temporary) / out.name

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,3 +123,26 @@ _PARSERS: dict[str, Callable[..., tuple[float, ...]]] = {
     "lognormal": _named("lognormal", "median", "sigma", second_is_quantity=False),
     "pareto": _named("pareto", "minimum", "shape", second_is_quantity=False),
 }
+
+
+def distribution_forms(value: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """JSON Schema of each kind's parameters. ``value`` is that of one quantity."""
+    number = {"type": "number"}
+    return {
+        "constant": value,
+        "uniform": {"type": "array", "items": value, "minItems": 2, "maxItems": 2},
+        "exponential": value,
+        "normal": _object(mean=value, sd=value),
+        "lognormal": _object(median=value, sigma=number),
+        "pareto": _object(minimum=value, shape=number),
+        "empirical": {"type": "array", "items": value, "minItems": 1, "maxItems": _MAX_VALUES},
+    }
+
+
+def _object(**properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }

@@ -45,7 +45,7 @@ class Board(Part):
 class Battery(Part):
     """A device that is out of energy is silent from then on."""
 
-    capacity: Energy
+    capacity: Energy = Field(description="usable energy when full, as it is at the start")
     source: Source
 
 
@@ -62,8 +62,8 @@ class GilbertElliott(Part):
 
     to_bad: Fraction = Field(description="probability of leaving the good state, a message")
     to_good: Fraction = Field(description="probability of leaving the bad state, a message")
-    loss_good: Fraction = 0.0
-    loss_bad: Fraction = 1.0
+    loss_good: Fraction = Field(default=0.0, description="loss in the good state")
+    loss_bad: Fraction = Field(default=1.0, description="loss in the bad state")
 
 
 def _plain_or_section(value: object) -> str:
@@ -83,15 +83,15 @@ def _listed(value: object) -> object:
 class Shaper(Part):
     """A token bucket in front of the link: at most ``burst + rate * t`` bytes in any window ``t``."""
 
-    rate: BitRate
-    burst: Size
+    rate: BitRate = Field(description="how fast the bucket fills")
+    burst: Size = Field(description="size of the bucket, full at the start")
 
 
 class Radio(Part):
     """Energy that the device end of a link costs."""
 
-    tx: EnergyPerBit = 0.0
-    rx: EnergyPerBit = 0.0
+    tx: EnergyPerBit = Field(default=0.0, description="to send")
+    rx: EnergyPerBit = Field(default=0.0, description="to receive")
     tx_power: Power = Field(default=0.0, description="drawn while the message is on the air, on top of tx")
     rx_power: Power = Field(default=0.0, description="drawn while a message is received, on top of rx")
     wake: Energy = Field(default=0.0, description="each time the radio is switched on to send")
@@ -108,27 +108,29 @@ class LinkPrice(Part):
 class Link(Part):
     """Both ways between ``from`` (device groups or a node) and ``to`` (a node): FIFO, then propagation."""
 
-    from_: Annotated[list[str], BeforeValidator(_listed)] = Field(alias="from", min_length=1)
-    to: str
+    from_: Annotated[list[str], BeforeValidator(_listed)] = Field(
+        alias="from", min_length=1, description="names from `devices`, or one from `nodes`"
+    )
+    to: str = Field(description="a name from `nodes`")
     shared: bool = Field(default=True, strict=True, description="one for all devices, or one each")
     latency: Durations = Field(default_factory=lambda: Distribution("constant", (0.0,)), description="one way")
     jitter: Durations | None = Field(default=None, description="added to the latency")
     bandwidth: BitRate | None = Field(default=None, description="upwards, and downwards unless told")
-    bandwidth_down: BitRate | None = None
+    bandwidth_down: BitRate | None = Field(default=None, description="downwards")
     overhead: Size = Field(default=0, description="header bytes added to each message")
     queue: Limit | None = Field(default=None, description="messages that may wait; further ones are lost")
-    loss: FractionOrBursts = 0.0
-    retries: Retries | None = None
+    loss: FractionOrBursts = Field(default=0.0, description="share of messages lost, each way, or in bursts")
+    retries: Retries | None = Field(default=None, description="else a lost message stays lost")
     duty_cycle: PositiveFraction = Field(default=1.0, description="share of the time the sender may be on the air")
-    shaper: Shaper | None = None
-    radio: Radio | None = None
-    price: LinkPrice | None = None
+    shaper: Shaper | None = Field(default=None, description="a token bucket in front of the link, each way")
+    radio: Radio | None = Field(default=None, description="energy at the device's end")
+    price: LinkPrice | None = Field(default=None, description="of the bytes carried")
 
 
 class Batch(Part):
     """Requests that wait are executed together."""
 
-    max_size: Annotated[int, Field(ge=1, le=1024, strict=True)]
+    max_size: Annotated[int, Field(ge=1, le=1024, strict=True)] = Field(description="most samples in a batch")
     max_wait: Duration = Field(default=0, description="how long the oldest may wait for company")
     marginal: Fraction = Field(
         default=0.0, description="cost of each further sample, as a share of the first's service time"
@@ -138,36 +140,38 @@ class Batch(Part):
 class NodePower(Part):
     """A node draws idle power always, and the difference to busy power in proportion to its busy workers."""
 
-    idle: Power
-    busy: Power
+    idle: Power = Field(description="with no worker busy")
+    busy: Power = Field(description="with all workers busy")
     source: Source
 
 
 class NodePrice(Part):
     """What a node costs."""
 
-    per_hour: Money = 0.0
-    per_request: Money = 0.0
+    per_hour: Money = Field(default=0.0, description="of the node, busy or not")
+    per_request: Money = Field(default=0.0, description="of each request executed")
     source: Source
 
 
 class Node(Part):
     """A server of the edge or cloud tier: a FIFO queue and identical workers."""
 
-    tier: Literal["edge", "cloud"]
-    workers: Annotated[int, Field(ge=1, le=4096, strict=True)] = 1
+    tier: Literal["edge", "cloud"] = Field(description="where it stands")
+    workers: Annotated[int, Field(ge=1, le=4096, strict=True)] = Field(
+        default=1, description="requests (or batches) at a time"
+    )
     service: Durations | None = Field(default=None, description="of one request; else the model's profile for the tier")
-    batch: Batch | None = None
+    batch: Batch | None = Field(default=None, description="else each request is executed alone")
     queue: Limit | None = Field(default=None, description="requests that may wait; further ones are refused")
-    power: NodePower | None = None
-    price: NodePrice | None = None
+    power: NodePower | None = Field(default=None, description="else its energy is not counted")
+    price: NodePrice | None = Field(default=None, description="else it costs nothing")
 
 
 class Confidence(Part):
     """How sure the model is, where it is right and where it is wrong."""
 
-    right: Fractions
-    wrong: Fractions
+    right: Fractions = Field(description="of right answers")
+    wrong: Fractions = Field(description="of wrong answers")
 
 
 FractionsOrConfidence = Annotated[
@@ -182,7 +186,7 @@ class Artifact(Part):
     runtime: str | None = Field(default=None, description="runtime of the artifact; else by its suffix")
     service: Durations | None = Field(default=None, description="one inference")
     energy: Energy | None = Field(default=None, description="one inference on the device; else active power x time")
-    size: Size | None = None
+    size: Size | None = Field(default=None, description="of the model; must fit a board's memory")
     accuracy: Fraction | None = Field(default=None, description="share of right answers, where none are computed")
     confidence: FractionsOrConfidence = Field(
         default_factory=lambda: Distribution("uniform", (0.0, 1.0)), description="where no answers are computed"
@@ -193,16 +197,16 @@ class Artifact(Part):
 class Dataset(Part):
     """Labelled samples (.npz): each request carries one of them, drawn at random."""
 
-    file: Path
-    features: str = "x"
-    labels: str = "y"
+    file: Path = Field(description="relative to the scenario file")
+    features: str = Field(default="x", description="name of the samples' array")
+    labels: str = Field(default="y", description="name of the labels' array")
 
 
 class Model(Part):
     """One model: its artifact on each tier."""
 
-    device: Artifact | None = None
-    edge: Artifact | None = None
-    cloud: Artifact | None = None
-    data: Dataset | None = None
+    device: Artifact | None = Field(default=None, description="on the device itself")
+    edge: Artifact | None = Field(default=None, description="on edge nodes")
+    cloud: Artifact | None = Field(default=None, description="on cloud nodes")
+    data: Dataset | None = Field(default=None, description="labelled samples, for real answers")
     threshold: Fraction = Field(default=0.5, description="of a single probability, above which the label is 1")

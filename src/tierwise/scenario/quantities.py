@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from tierwise.scenario import units
-from tierwise.scenario.distributions import KINDS, Distribution, parse_distribution
+from tierwise.scenario.distributions import Distribution, distribution_forms, parse_distribution
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,24 +29,35 @@ def _size(value: object) -> int:
 
 
 def _text_schema(dimension: units.Dimension) -> WithJsonSchema:
-    return WithJsonSchema({"type": ["string", "number"], "description": f"{dimension.name}, e.g. {dimension.example}"})
+    return WithJsonSchema(quantity_schema(dimension))
+
+
+def quantity_schema(dimension: units.Dimension) -> dict[str, Any]:
+    """JSON Schema of a value with its unit: a text, or the bare numbers that ``units.parse`` takes."""
+    known = "|".join(re.escape(unit) for unit in dimension.units)
+    bare = {"type": "number"} if dimension is units.FRACTION else {"const": 0}
+    return {
+        "x-quantity": dimension.name,
+        "examples": dimension.example.split(" or "),
+        "anyOf": [{"type": "string", "pattern": rf"^\s*{units.NUMBER}\s*({known})\s*$"}, bare],
+    }
 
 
 _fraction = _reader(units.FRACTION)
-_DURATION_SCHEMA: dict[str, Any] = {"type": ["string", "number"], "description": "duration, e.g. 5ms"}
 
 
-def _distribution_schema(of: str) -> WithJsonSchema:
+def _distribution_schema(dimension: units.Dimension) -> WithJsonSchema:
+    value = quantity_schema(dimension)
     kinds = [
-        {"type": "object", "properties": {kind: {}}, "required": [kind], "additionalProperties": False}
-        for kind in KINDS
+        {"type": "object", "properties": {kind: form}, "required": [kind], "additionalProperties": False}
+        for kind, form in distribution_forms(value).items()
     ]
-    return WithJsonSchema({"anyOf": [{"type": ["string", "number"]}, *kinds], "description": of})
+    return WithJsonSchema({"x-quantity": f"{dimension.name} or distribution", "anyOf": [value, *kinds]})
 
 
-Duration = Annotated[int, BeforeValidator(units.parse_ns), Field(ge=0), WithJsonSchema(_DURATION_SCHEMA)]
+Duration = Annotated[int, BeforeValidator(units.parse_ns), Field(ge=0), _text_schema(units.DURATION)]
 """Whole nanoseconds, not negative."""
-PositiveDuration = Annotated[int, BeforeValidator(units.parse_ns), Field(gt=0), WithJsonSchema(_DURATION_SCHEMA)]
+PositiveDuration = Annotated[int, BeforeValidator(units.parse_ns), Field(gt=0), _text_schema(units.DURATION)]
 Rate = Annotated[float, BeforeValidator(_reader(units.RATE)), Field(gt=0), _text_schema(units.RATE)]
 """A second."""
 Size = Annotated[int, BeforeValidator(_size), Field(ge=0, lt=2**40), _text_schema(units.SIZE)]
@@ -74,9 +86,5 @@ def _fractions(value: object) -> Distribution:
     return parse_distribution(value, _fraction)
 
 
-Durations = Annotated[
-    Distribution, BeforeValidator(_durations), _distribution_schema("a duration or a distribution of durations")
-]
-Fractions = Annotated[
-    Distribution, BeforeValidator(_fractions), _distribution_schema("a fraction or a distribution of fractions")
-]
+Durations = Annotated[Distribution, BeforeValidator(_durations), _distribution_schema(units.DURATION)]
+Fractions = Annotated[Distribution, BeforeValidator(_fractions), _distribution_schema(units.FRACTION)]

@@ -26,10 +26,12 @@ Tier = Literal["device", "edge", "cloud"]
 class Run(Part):
     """How long, and with which dice."""
 
-    duration: PositiveDuration
-    seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = 0
+    duration: PositiveDuration = Field(description="virtual time from 0; requests under way then are in flight")
+    seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = Field(default=0, description="of every random stream")
     warm_up: Duration = Field(default=0, description="requests created earlier are traced, not counted")
-    replications: Annotated[int, Field(ge=1, le=10_000, strict=True)] = 1
+    replications: Annotated[int, Field(ge=1, le=10_000, strict=True)] = Field(
+        default=1, description="independent runs, for intervals over runs"
+    )
 
 
 class _Starting(Part):
@@ -47,7 +49,7 @@ class Periodic(_Open):
     """One request every period."""
 
     pattern: Literal["periodic"]
-    period: PositiveDuration
+    period: PositiveDuration = Field(description="between two requests of a device")
     phase: Phase = Field(default="random", description="each device its own phase, or all at once")
     jitter: Durations | None = Field(default=None, description="delay of each request after its regular time")
 
@@ -56,54 +58,56 @@ class Poisson(_Open):
     """Independent exponential gaps, a device."""
 
     pattern: Literal["poisson"]
-    rate: Rate
+    rate: Rate = Field(description="mean requests of a device")
 
 
 class Burst(_Open):
     """Every period, ``size`` requests ``spacing`` apart."""
 
     pattern: Literal["burst"]
-    period: PositiveDuration
-    size: Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
-    spacing: Duration = 0
-    phase: Phase = "random"
-    jitter: Durations | None = None
+    period: PositiveDuration = Field(description="between two bursts of a device")
+    size: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = Field(description="requests in a burst")
+    spacing: Duration = Field(default=0, description="between two requests of a burst")
+    phase: Phase = Field(default="random", description="each device its own phase, or all at once")
+    jitter: Durations | None = Field(default=None, description="delay of each request after its regular time")
 
 
 class Replay(_Open):
     """Times from a CSV file with a column ``time_s``, and optionally ``device`` (index in the group)."""
 
     pattern: Literal["trace"]
-    file: Path
+    file: Path = Field(description="CSV, relative to the scenario file")
 
 
 class SingleStream(_Open):
     """LoadGen SingleStream: the next query when the last was answered."""
 
     pattern: Literal["single_stream"]
-    queries: Count | None = None
+    queries: Count | None = Field(default=None, description="of each device; else until the end")
 
 
 class MultiStream(_Open):
     """LoadGen MultiStream: queries of several samples, the next when the last was answered."""
 
     pattern: Literal["multi_stream"]
-    samples: Annotated[int, Field(ge=1, le=4096, strict=True)] = 8
-    queries: Count | None = None
+    samples: Annotated[int, Field(ge=1, le=4096, strict=True)] = Field(default=8, description="in a query")
+    queries: Count | None = Field(default=None, description="of each device; else until the end")
 
 
 class Server(_Open):
     """LoadGen Server: Poisson queries."""
 
     pattern: Literal["server"]
-    rate: Rate
+    rate: Rate = Field(description="mean queries of a device")
 
 
 class Offline(_Starting):
     """LoadGen Offline: all samples at once."""
 
     pattern: Literal["offline"]
-    samples: Annotated[int, Field(ge=1, le=100_000_000, strict=True)] = 24_576
+    samples: Annotated[int, Field(ge=1, le=100_000_000, strict=True)] = Field(
+        default=24_576, description="of each device; LoadGen's least number by default"
+    )
 
 
 class External(Part):
@@ -136,11 +140,13 @@ NameOrBoard = Annotated[Annotated[str, Tag("name")] | Annotated[Board, Tag("sect
 class Devices(Part):
     """A group of equal devices, named ``{group}-{index}``."""
 
-    count: Annotated[int, Field(ge=1, le=10_000_000, strict=True)] = 1
+    count: Annotated[int, Field(ge=1, le=10_000_000, strict=True)] = Field(
+        default=1, description="devices in the group"
+    )
     traffic: NameOrTraffic = Field(description="a name from `traffic`, or a pattern")
     model: str | None = Field(default=None, description="a name from `models`; may be left out where there is one")
     board: NameOrBoard | None = Field(default=None, description="a name from `boards`, or a board")
-    battery: Battery | None = None
+    battery: Battery | None = Field(default=None, description="of each device; else energy is unlimited")
     features: Count = Field(default=1, description="values in a sample; four bytes each on the wire")
     request: Size | None = Field(default=None, description="payload upwards; else four bytes a feature")
     answer: Size = Field(default=64, description="payload downwards")
@@ -150,8 +156,8 @@ class Devices(Part):
 class Cascade(Part):
     """Ask the first tier; where its confidence is below the threshold ask the next."""
 
-    cascade: list[Tier] = Field(min_length=2, max_length=3)
-    threshold: Fraction
+    cascade: list[Tier] = Field(min_length=2, max_length=3, description="tiers in the order in which they are asked")
+    threshold: Fraction = Field(description="an answer is kept from this confidence on")
     timeout: PositiveDuration | None = Field(
         default=None, description="keep the sure-enough answer when the next tier has not answered by then"
     )
@@ -160,21 +166,21 @@ class Cascade(Part):
 class Fallback(Part):
     """Ask the first tier; where it has not answered in time ask the next."""
 
-    fallback: list[Tier] = Field(min_length=2, max_length=3)
-    timeout: PositiveDuration
+    fallback: list[Tier] = Field(min_length=2, max_length=3, description="tiers in the order in which they are asked")
+    timeout: PositiveDuration = Field(description="how long a tier may take before the next is asked")
 
 
 class Expression(Part):
     """A rule such as ``cloud if queue_edge > 10 else edge``."""
 
-    expression: str
+    expression: str = Field(description="knows `group`, `battery`, `queue_edge`, `queue_cloud`, `time_s`; gives a tier")
 
 
 class Custom(Part):
     """A policy in Python, by its entry point of the group ``tierwise.policies``."""
 
-    policy: str
-    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    policy: str = Field(description="name of the entry point")
+    options: dict[str, str | int | float | bool] = Field(default_factory=dict, description="given to its factory")
 
 
 _RULES = ("cascade", "fallback", "expression", "policy")
@@ -216,55 +222,55 @@ class _At(Part):
 
 
 class _Lasting(_At):
-    lasts: PositiveDuration
+    lasts: PositiveDuration = Field(description="how long each lasts")
 
 
 class NodeDown(_Lasting):
     """The node loses what it holds and refuses what comes."""
 
     fault: Literal["node_down"]
-    node: str
+    node: str = Field(description="a name from `nodes`")
 
 
 class LinkDown(_Lasting):
     """Messages whose transmission touches the outage are lost."""
 
     fault: Literal["link_down"]
-    link: str
+    link: str = Field(description="a name from `links`")
 
 
 class LinkDegraded(_Lasting):
     """Less bandwidth, more latency, more loss for a while."""
 
     fault: Literal["link_degraded"]
-    link: str
-    bandwidth_factor: PositiveFraction = 1.0
-    extra_latency: Duration = 0
-    extra_loss: Fraction = 0.0
+    link: str = Field(description="a name from `links`")
+    bandwidth_factor: PositiveFraction = Field(default=1.0, description="what is left of the bandwidth")
+    extra_latency: Duration = Field(default=0, description="added to the latency")
+    extra_loss: Fraction = Field(default=0.0, description="share lost of what would have arrived")
 
 
 class BrokerRestart(_Lasting):
     """The node goes on with what it holds; messages that reach it meanwhile are lost."""
 
     fault: Literal["broker_restart"]
-    node: str
+    node: str = Field(description="the node that the broker serves, a name from `nodes`")
 
 
 class BatteryOut(Part):
     """Devices go silent for good: a share of the group, its first ones."""
 
     fault: Literal["battery_out"]
-    devices: str
-    at: Duration
-    share: PositiveFraction = 1.0
+    devices: str = Field(description="a name from `devices`")
+    at: Duration = Field(description="when they go silent")
+    share: PositiveFraction = Field(default=1.0, description="of the group, its first devices")
 
 
 class ClockDrift(Part):
     """Clocks of a group run slow (positive) or fast: periods stretch."""
 
     fault: Literal["clock_drift"]
-    devices: str
-    drift: Drift
+    devices: str = Field(description="a name from `devices`")
+    drift: Drift = Field(description="a period of one second lasts so much longer")
 
 
 Fault = Annotated[
@@ -275,48 +281,48 @@ Fault = Annotated[
 class Objectives(Part):
     """What the system must reach; the summary says which are met."""
 
-    p50: PositiveDuration | None = None
-    p95: PositiveDuration | None = None
-    p99: PositiveDuration | None = None
+    p50: PositiveDuration | None = Field(default=None, description="longest median end-to-end latency")
+    p95: PositiveDuration | None = Field(default=None, description="longest 95th percentile")
+    p99: PositiveDuration | None = Field(default=None, description="longest 99th percentile")
     answered: Fraction | None = Field(default=None, description="least share of requests answered")
-    accuracy: Fraction | None = None
-    cost_per_hour: Annotated[float, Field(ge=0)] | None = None
+    accuracy: Fraction | None = Field(default=None, description="least share of right answers")
+    cost_per_hour: Annotated[float, Field(ge=0)] | None = Field(default=None, description="highest cost of an hour")
 
 
 class Outputs(Part):
     """What a run leaves in its folder."""
 
-    trace: Literal["csv", "parquet", "none"] = "csv"
+    trace: Literal["csv", "parquet", "none"] = Field(default="csv", description="form of the trace file")
     bucket: PositiveDuration | None = Field(default=None, description="of the time series; else duration / 120")
 
 
 class Carbon(Part):
     """Of the electricity of all tiers."""
 
-    intensity: CarbonIntensity
+    intensity: CarbonIntensity = Field(description="CO2 of a kWh")
     source: Source
 
 
 class Scenario(Part):
     """A fleet, its traffic, links, tiers, models, placement, faults and objectives."""
 
-    tierwise: Literal[1]
-    name: str = ""
-    description: str = ""
-    run: Run
-    boards: dict[str, Board] = Field(default_factory=dict)
-    traffic: dict[str, Traffic] = Field(default_factory=dict)
-    devices: dict[str, Devices] = Field(min_length=1)
-    links: dict[str, Link] = Field(default_factory=dict)
-    nodes: dict[str, Node] = Field(default_factory=dict)
-    models: dict[str, Model] = Field(min_length=1)
+    tierwise: Literal[1] = Field(description="version of the language")
+    name: str = Field(default="", description="else the file's name")
+    description: str = Field(default="", description="what it is, and what to expect of it")
+    run: Run = Field(description="how long, and with which dice")
+    boards: dict[str, Board] = Field(default_factory=dict, description="hardware of devices, by name")
+    traffic: dict[str, Traffic] = Field(default_factory=dict, description="patterns that groups share, by name")
+    devices: dict[str, Devices] = Field(min_length=1, description="groups of equal devices, by name")
+    links: dict[str, Link] = Field(default_factory=dict, description="ways between groups and nodes, by name")
+    nodes: dict[str, Node] = Field(default_factory=dict, description="servers at the edge and in the cloud, by name")
+    models: dict[str, Model] = Field(min_length=1, description="what each tier runs, by name")
     placement: Annotated[dict[str, Rule], BeforeValidator(_by_group)] = Field(
         min_length=1, description="one rule, or one for each group"
     )
-    faults: list[Fault] = Field(default_factory=list)
-    slo: Objectives = Field(default_factory=Objectives)
-    outputs: Outputs = Field(default_factory=Outputs)
-    carbon: Carbon | None = None
+    faults: list[Fault] = Field(default_factory=list, description="what breaks, and when")
+    slo: Objectives = Field(default_factory=Objectives, description="objectives; the summary says which are met")
+    outputs: Outputs = Field(default_factory=Outputs, description="what a run leaves in its folder")
+    carbon: Carbon | None = Field(default=None, description="carbon intensity of the electricity")
 
     def rule(self, group: str) -> Rule:
         """The placement rule of a device group."""

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)\s*([^\s\d+-][^\s]*)?\s*\Z")
+NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?"
+_QUANTITY = re.compile(rf"\s*({NUMBER})\s*([^\s\d+-][^\s]*)?\s*\Z")
 _PREFIX = {
     "p": Decimal("1e-12"),
     "n": Decimal("1e-9"),
@@ -76,6 +77,7 @@ CARBON = Dimension(
 )
 FRACTION = Dimension("fraction", "", {"%": Decimal("0.01"), "ppm": Decimal("1e-6")}, "0.01 or 1%")
 DRIFT = Dimension("clock drift", "ppm", {"ppm": Decimal(1)}, "40ppm")
+DIMENSIONS = (DURATION, RATE, SIZE, BIT_RATE, POWER, ENERGY, ENERGY_PER_BIT, CARBON, FRACTION, DRIFT)
 
 
 def parse(value: object, dimension: Dimension) -> Decimal:

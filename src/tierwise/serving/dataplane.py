@@ -125,7 +125,9 @@ class DataPlane:
 
     def _may_run_here(self, request: Request) -> bool:
         """Whether the event loop can spare the time; a model executes one call at a time, wherever that is."""
-        return self._worker.idle and _values(request.features) <= INLINE_VALUES
+        features = request.features
+        size = features.size if isinstance(features, np.ndarray) else sum(array.size for array in features.values())
+        return size <= INLINE_VALUES and not self._worker.unfinished
 
     def _execute(self, request: Request) -> Outcome:
         """Runs the model. Never raises: an error is an outcome, also one that nobody thought of."""
@@ -186,13 +188,6 @@ class DataPlane:
     def close(self) -> None:
         """Frees the model and ends the thread, once that has finished. Call it after ``drain``."""
         self._worker.close(self.model.close)
-
-
-def _values(features: Features) -> int:
-    """How many numbers a request holds."""
-    if isinstance(features, np.ndarray):
-        return features.size
-    return sum(array.size for array in features.values())
 
 
 def _noted(outcome: Outcome, meter: Meter) -> Outcome:

@@ -139,7 +139,7 @@ class InfluxWriter:
             log.warning("points not delivered", extra={"points": len(self.buffer), "url": self._settings.url})
 
     async def _gather(self) -> None:
-        """Ends with the figures since the last interval. It is not cancelled: an interval half gathered would be lost."""
+        """Ends with the figures since the last interval. Nobody cancels it: an interval half gathered would be lost."""
         loop = asyncio.get_running_loop()
         due = loop.time()
         while not self._stopping.is_set():

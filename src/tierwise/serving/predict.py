@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from tierwise.core.clocks import monotonic_ns
 from tierwise.core.errors import (
@@ -18,6 +16,7 @@ from tierwise.core.errors import (
 )
 from tierwise.messaging.predict_body import decode_predict, encode_predict
 from tierwise.serving import traceparent
+from tierwise.serving.http_response import Response, error_response
 from tierwise.serving.metrics import OK
 from tierwise.serving.tracing import traceparent_of
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from tierwise.core.messages import Answer
     from tierwise.serving.dataplane import DataPlane
+    from tierwise.serving.http_response import Headers
     from tierwise.serving.metrics import Meter
     from tierwise.serving.traceparent import TraceContext
     from tierwise.serving.tracing import Tracer
@@ -42,28 +42,14 @@ STATUS: dict[type[TierwiseError], int] = {
 }
 """The one table from errors to HTTP; everything else is 500."""
 
-UNEXPECTED = "internal error, the log of the service tells more"
-"""The error of a request that failed in a way nobody thought of."""
-
 _TRACEPARENT = traceparent.HEADER.encode()
-
-Headers = tuple[tuple[bytes, bytes], ...]
-
-
-class Response(NamedTuple):
-    """Status, JSON body, and the headers beside content type and length."""
-
-    status: int
-    body: bytes
-    headers: Headers = ()
 
 
 class PredictEndpoint:
     """Answers bodies of ``POST /predict`` from the data plane and notes each in the metrics."""
 
-    def __init__(self, plane: DataPlane, meter: Meter, tracer: Tracer, *, max_payload_bytes: int) -> None:
+    def __init__(self, plane: DataPlane, meter: Meter, tracer: Tracer) -> None:
         self.plane = plane
-        self.max_payload_bytes = max_payload_bytes
         self._meter = meter
         self._tracer = tracer
 
@@ -85,17 +71,11 @@ class PredictEndpoint:
                 self._tracer.finish(trace, self._meter, code, received_ns, outcome)
 
         try:
-            if len(body) > self.max_payload_bytes:
-                raise self.too_large()
             request = decode_predict(body, received_ns=received_ns)
         except TierwiseError as error:
             reply(error)
             return
         self.plane.submit(request, self._meter, reply)
-
-    def too_large(self) -> PayloadTooLargeError:
-        """The error of a body beyond the limit."""
-        return PayloadTooLargeError(f"the request has more than {self.max_payload_bytes} bytes (--max-payload-bytes)")
 
     def refuse(self, error: TierwiseError, headers: Iterable[tuple[bytes, bytes]]) -> Response:
         """The response to a request whose body was not read to its end."""
@@ -106,11 +86,6 @@ class PredictEndpoint:
             return response
         self._tracer.finish(trace, self._meter, code, monotonic_ns(), error)
         return _traced(response, trace)
-
-
-def error_body(message: str) -> bytes:
-    """The body of every HTTP error."""
-    return msgspec.json.encode({"error": message})
 
 
 def _traced(response: Response, trace: TraceContext) -> Response:
@@ -124,7 +99,7 @@ def _respond(outcome: Answer | TierwiseError) -> tuple[str, Response]:
             return OK, Response(200, encode_predict(outcome))
         except TierwiseError as unfit:
             outcome = unfit
-    headers: Headers = ()
+    more: Headers = ()
     if isinstance(outcome, OverloadedError):
-        headers = ((b"retry-after", b"%d" % max(1, round(outcome.retry_after_s))),)
-    return outcome.code, Response(STATUS.get(type(outcome), 500), error_body(str(outcome)), headers)
+        more = ((b"retry-after", b"%d" % max(1, round(outcome.retry_after_s))),)
+    return outcome.code, error_response(STATUS.get(type(outcome), 500), str(outcome), *more)

@@ -15,7 +15,7 @@ from tierwise.serving.background import in_background
 from tierwise.serving.dataplane import DataPlane
 from tierwise.serving.delay import Delay
 from tierwise.serving.health import Health
-from tierwise.serving.http import HttpApp
+from tierwise.serving.http import http_app
 from tierwise.serving.http_server import HttpServer, listen
 from tierwise.serving.influx import InfluxWriter
 from tierwise.serving.metrics import MQTT_CONNECTED, QUEUE_LIMIT, ServiceMetrics
@@ -81,10 +81,9 @@ class Service:
                 self.plane,
                 self.metrics.meter(model.name, model.version, "http"),
                 self._tracer,
-                max_payload_bytes=settings.limits.max_payload_bytes,
             )
-            app = HttpApp(predict, metrics=self.metrics, health=self.health)
-            self._http = HttpServer(app, predict)
+            app = http_app(metrics=self.metrics, health=self.health)
+            self._http = HttpServer(app, predict, max_payload_bytes=settings.limits.max_payload_bytes)
             self._serving_http = in_background(self._http.serve(sockets=[listener]), "HTTP")
         if settings.mqtt.endpoint is not None:
             self.mqtt = MqttTransport(

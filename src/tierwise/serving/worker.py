@@ -27,20 +27,16 @@ class Worker(Generic[T]):
         self._jobs = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._last: Callable[[], None] | None = None
-        self._unfinished = 0
+        self.unfinished = 0
+        """Jobs that are waiting or under way."""
 
     def submit(self, job: Callable[[], T], on_done: Callable[[T], None], loop: asyncio.AbstractEventLoop) -> None:
         """Runs ``job`` on the thread, then ``on_done`` with its result on the event loop. ``job`` must not raise."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
-        self._unfinished += 1
+        self.unfinished += 1
         self._jobs.put((job, on_done, loop))
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is to be done."""
-        return self._unfinished == 0
 
     def close(self, last: Callable[[], None]) -> None:
         """Calls ``last`` when the jobs are done, and ends the thread. Does not wait for it."""
@@ -60,5 +56,5 @@ class Worker(Generic[T]):
             self._last()
 
     def _done(self, on_done: Callable[[T], None], result: T) -> None:
-        self._unfinished -= 1  # on the event loop, like the increment
+        self.unfinished -= 1  # on the event loop, like the increment
         on_done(result)

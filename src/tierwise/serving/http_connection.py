@@ -1,0 +1,262 @@
+"""One HTTP connection: requests are answered in their order, and a client that is too slow or too greedy is let go.
+
+``POST /predict`` goes straight to its endpoint, which mostly answers before it returns: no task, no event, one write.
+Everything else goes through the ASGI application. All answers leave in the same way, whenever they come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr
+
+from tierwise.core.errors import InvalidRequestError
+from tierwise.serving import http_asgi
+from tierwise.serving.http_parser import HttpLimits, RefusedError, RequestParser
+from tierwise.serving.http_response import UNEXPECTED, Renderer, error_response
+from tierwise.serving.lazy_timer import LazyTimer
+from tierwise.serving.predict import PATH
+
+if TYPE_CHECKING:
+    from uvicorn import Config
+    from uvicorn.server import ServerState
+
+    from tierwise.serving.http_parser import HttpRequest
+    from tierwise.serving.http_response import Response
+    from tierwise.serving.predict import PredictEndpoint
+
+log = logging.getLogger("tierwise.http")
+
+
+class HttpConnection(asyncio.Protocol):
+    """What uvicorn makes for each client, and tells to ``shutdown``. A server sets the class attributes."""
+
+    endpoint: PredictEndpoint
+    limits = HttpLimits()
+    renderer: Renderer
+    transport: asyncio.Transport
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        del app_state  # there is no lifespan that could have one
+        self.keep_alive_s: float = config.timeout_keep_alive
+        self.write_paused = False
+        """Whether the client does not take its answers."""
+        self._app = config.loaded_app
+        self._server = server_state
+        self._loop = _loop or asyncio.get_running_loop()
+        self._parser = RequestParser(self.limits)
+        self._timer = LazyTimer(self._loop, self._passed)
+        self._request: HttpRequest | None = None
+        """The request that is being answered."""
+        self._is_late = False
+        """Whether its answer did not come at once."""
+        self._task: asyncio.Task[None] | None = None
+        self._awaited = 0
+        """The request of which the rest is awaited, by its number."""
+        self._read_paused = False
+        self._ends = False
+        """Nothing more is read: the connection ends with the answer to what has come."""
+        self._lingers = False
+        """All is said, and the client has a moment to hear it."""
+        self._dropped = 0
+        self._unsent = 0
+
+    # --- the event loop and uvicorn call these
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as sockets have it
+        """A client has come, and has to send a request in time."""
+        self.transport = transport
+        self._server.connections.add(self)  # type: ignore[arg-type]  # it names its own protocols only
+        self._timer.set(self.limits.request_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        del exc
+        self._server.connections.discard(self)
+        self._timer.cancel()
+        self._parser.close()
+        if self._task is not None:
+            self._task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Answers what is complete, where that is possible at once."""
+        if self._ends:
+            self._dropped += len(data)
+            if self._dropped > self.limits.request_bytes:
+                self.transport.abort()
+            return
+        try:
+            self._parser.feed(data)
+        except RefusedError as refusal:
+            self._go_on()
+            self._refuse(refusal)
+            return
+        self._go_on()
+
+    def pause_writing(self) -> None:
+        """The client does not take its answers: no more requests are read from it, and none answered."""
+        self.write_paused = True
+        self._await_reader()
+        self._set_reading()
+
+    def resume_writing(self) -> None:
+        """The client has taken most of what was written."""
+        self.write_paused = False
+        self._awaited = 0
+        self._go_on()
+
+    def shutdown(self) -> None:
+        """The server stops: ends when what has come is answered."""
+        if self._request is None and not self._parser.ready:
+            self._close()
+        else:
+            self._ends = True
+
+    # --- answering
+
+    def _go_on(self) -> None:
+        """Answers what can be answered, and sees to it that what comes next does come, in time."""
+        parser = self._parser
+        ready = parser.ready
+        while ready and self._request is None and not self.write_paused:
+            self._answer(ready.popleft())
+        if self._ends or self.write_paused:
+            return
+        begun = parser.begun
+        if begun:
+            if begun != self._awaited:
+                self._timer.set(self.limits.request_s)
+            if parser.expects_continue and self._request is None:
+                parser.expects_continue = False
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        elif self._request is None:
+            self._timer.set(self.keep_alive_s)
+        self._awaited = begun
+        if self._read_paused or ready:
+            self._set_reading()
+
+    def _answer(self, request: HttpRequest) -> None:
+        self._request = request
+        if not _is_predict(request):
+            self._is_late = True
+            self._task = self._loop.create_task(self._call_app(request))
+            self._server.tasks.add(self._task)
+            self._task.add_done_callback(self._server.tasks.discard)
+            return
+        try:
+            self.endpoint.submit(request.body, request.headers, self._respond)
+        except Exception as error:  # one bad request must not end the service
+            log.exception("a request failed unexpectedly", exc_info=error)
+            self._fail()
+        self._is_late = self._request is not None
+
+    def _fail(self) -> None:
+        if self._request is None:  # it is answered already
+            self._close()
+        else:
+            self._respond(error_response(500, UNEXPECTED))
+
+    async def _call_app(self, request: HttpRequest) -> None:
+        server, client = get_local_addr(self.transport), get_remote_addr(self.transport)
+        try:
+            self._respond(await http_asgi.answer(self._app, request, server=server, client=client))
+        except asyncio.CancelledError:  # the client has gone, or the server's time to stop is over
+            self.transport.abort()
+            raise
+
+    def _respond(self, response: Response) -> None:
+        request, self._request = self._request, None
+        if request is None or self.transport.is_closing():
+            return  # the client has not waited for it
+        keep_alive = (
+            request.keep_alive and self.endpoint.plane.accepting and not (self._ends and not self._parser.ready)
+        )
+        self._write(response, keep_alive=keep_alive, with_body=request.method != b"HEAD")
+        if not keep_alive:
+            self._close()
+        elif self._is_late:
+            self._is_late = False
+            self._go_on()
+
+    def _write(self, response: Response, *, keep_alive: bool, with_body: bool = True) -> None:
+        self.transport.write(
+            self.renderer.render(response, self._server.default_headers, keep_alive=keep_alive, with_body=with_body)
+        )
+
+    # --- ending
+
+    def _refuse(self, refusal: RefusedError) -> None:
+        """Ends the connection at a request that is not read any further, with an answer where it is its turn."""
+        head = self._parser.head
+        if head is not None and _is_predict(head):
+            response = self.endpoint.refuse(refusal.error, head.headers)._replace(status=refusal.status)
+        else:
+            response = error_response(refusal.status, str(refusal))
+        if self._request is None and not self._parser.ready:
+            self._hang_up(response)
+        else:
+            self._ends = True  # those before it are still answered
+
+    def _hang_up(self, response: Response) -> None:
+        """Answers for the last time. Closing at once would reset the connection of a client that is still sending."""
+        if self.transport.is_closing():
+            return
+        self._ends = self._lingers = True
+        self._write(response, keep_alive=False)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._timer.set(self.limits.linger_s)
+
+    def _close(self) -> None:
+        """Closes when all answers have left."""
+        self._ends = True
+        self._parser.ready.clear()
+        self.transport.close()
+        self._await_reader()
+
+    # --- time and flow
+
+    def _passed(self) -> None:
+        """What was awaited has not come in time."""
+        if self._lingers:
+            self.transport.abort()
+        elif self.write_paused or self.transport.is_closing():
+            if self.transport.get_write_buffer_size() < self._unsent:
+                self._await_reader()
+            else:
+                self.transport.abort()
+        elif self._parser.begun:
+            if self._read_paused:  # it is not the client that is slow
+                self._timer.set(self.limits.request_s)
+            else:
+                error = InvalidRequestError(f"the request was not complete within {self.limits.request_s:g} s")
+                self._refuse(RefusedError(408, error))
+        elif self._request is None:
+            self._close()
+
+    def _await_reader(self) -> None:
+        self._unsent = self.transport.get_write_buffer_size()
+        self._timer.set(self.limits.stall_s)
+
+    def _set_reading(self) -> None:
+        """Reads no further while requests wait: for the client to read, or for one before them."""
+        pause = self.write_paused or bool(self._parser.ready)
+        if pause == self._read_paused or self.transport.is_closing():
+            return
+        self._read_paused = pause
+        if pause:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+
+def _is_predict(request: HttpRequest) -> bool:
+    return request.target.path == PATH and request.method == b"POST"

@@ -1,0 +1,199 @@
+"""Bytes of one connection to complete HTTP requests, within limits. Nothing here knows of sockets or time."""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from typing import NamedTuple
+from urllib.parse import unquote
+
+import httptools
+import msgspec
+
+from tierwise.core.errors import InvalidRequestError, PayloadTooLargeError, TierwiseError
+
+_PIECE_BYTES = 16_384
+"""Received bytes are counted in such pieces, so a limit may be exceeded by two of them."""
+
+
+class HttpLimits(NamedTuple):
+    """What a client may do. Sizes in bytes, durations in seconds."""
+
+    head_bytes: int = 32_768
+    """Request line and headers."""
+    body_bytes: int = 2**20
+    """A body, whatever it is for."""
+    request_bytes: int = 2**24
+    """A whole request as it travels, and what is read after a refusal only to be thrown away."""
+    request_s: float = 60.0
+    """From the first byte of a request, or from the connection, until the request is complete."""
+    stall_s: float = 30.0
+    """A client that takes nothing of its answers for so long is cut off."""
+    linger_s: float = 2.0
+    """After a refusal: a client that is still sending would not see it if the connection were closed at once."""
+
+
+class RefusedError(Exception):
+    """A request that is not read any further; ``error`` tells why, ``status`` is the answer's."""
+
+    def __init__(self, status: int, error: TierwiseError) -> None:
+        super().__init__(str(error))
+        self.status = status
+        self.error = error
+
+
+class Target(NamedTuple):
+    """What a request is for. ``path`` is decoded, ``raw_path`` and ``query`` are as they came."""
+
+    path: str
+    raw_path: bytes
+    query: bytes
+
+
+class HttpRequest(msgspec.Struct, gc=False):
+    """One request; names of ``headers`` are in lower case."""
+
+    method: bytes
+    target: Target
+    headers: list[tuple[bytes, bytes]]
+    version: str
+    keep_alive: bool
+    body: bytes = b""
+
+
+class RequestParser:
+    """Gathers in ``ready`` the requests that are complete."""
+
+    def __init__(self, limits: HttpLimits) -> None:
+        self.ready: deque[HttpRequest] = deque()
+        self.begun = 0
+        """Counts the requests; 0 unless a part of one has come."""
+        self.head: HttpRequest | None = None
+        """The request of which the body is being received."""
+        self.expects_continue = False
+        """Whether the client sends the body only when it is told to."""
+        self._limits = limits
+        self._count = 0
+        self._bytes = 0
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._start()
+
+    def _start(self) -> None:
+        self._parser = httptools.HttpRequestParser(self)
+        self._feed_parser = self._parser.feed_data
+        self._keeps_alive = self._parser.should_keep_alive
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Takes what has come. Raises ``RefusedError`` where it must be the last; what was complete is ready."""
+        if len(data) > _PIECE_BYTES:
+            view = memoryview(data)
+            for start in range(0, len(data), _PIECE_BYTES):
+                self.feed(view[start : start + _PIECE_BYTES])
+            return
+        begun = self.begun
+        try:
+            self._feed_parser(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            raised = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else error
+            if isinstance(raised, httptools.HttpParserError):
+                invalid = InvalidRequestError(f"not a valid HTTP request: {raised}")
+                raise RefusedError(400, invalid) from error
+            raise (raised or error) from None
+        if begun and begun == self.begun:
+            self._bytes += len(data)
+            self._check_size()
+
+    def close(self) -> None:
+        """Lets go of the parser, which knows its owner as its owner knows it."""
+        del self._parser, self._feed_parser, self._keeps_alive
+
+    def _check_size(self) -> None:
+        limits = self._limits
+        if self.head is None and self._bytes > limits.head_bytes:
+            raise RefusedError(431, InvalidRequestError(f"the headers have more than {limits.head_bytes} bytes"))
+        if self._bytes > limits.request_bytes:
+            raise _too_large(f"the request has more than {limits.request_bytes} bytes")
+
+    def _ignore_upgrade(self, rest: bytes | memoryview) -> None:
+        """Reads the request as if it did not offer another protocol, which HTTP allows; httptools skips its body."""
+        method = self._parser.get_method()
+        if method == b"CONNECT":
+            raise RefusedError(501, InvalidRequestError("CONNECT is not supported"))
+        lines = [b"%b: %b\r\n" % header for header in self._headers if header[0] != b"upgrade"]
+        version = self._parser.get_http_version().encode()
+        head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self._url, version, b"".join(lines))
+        self._start()
+        self.feed(head)
+        self.feed(rest)
+
+    # --- httptools calls these
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._count += 1
+        self.begun = self._count
+        self._bytes = 0
+        self._url = b""
+        self._headers = []
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of what the request is for."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer."""
+        name = name.lower()
+        if name == b"expect":
+            self.expects_continue = value.lower() == b"100-continue"
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """The head of a request is complete."""
+        parser = self._parser
+        version = parser.get_http_version()
+        self.head = HttpRequest(
+            parser.get_method(),
+            _target(self._url),
+            self._headers,
+            version,
+            # Of HTTP/1.0 only that: its clients would have to be told that the connection is kept.
+            self._keeps_alive() and version != "1.0",
+        )
+        self._pieces = []
+        self._size = 0
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self.expects_continue = False
+        self._size += len(body)
+        if self._size > self._limits.body_bytes:
+            raise _too_large(f"the request has more than {self._limits.body_bytes} bytes (--max-payload-bytes)")
+        self._pieces.append(body)
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        request = self.head
+        if request is None or self._parser.should_upgrade():
+            return
+        pieces = self._pieces
+        request.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self.ready.append(request)
+        self.head = None
+        self.begun = 0
+        self.expects_continue = False
+
+
+@functools.lru_cache(maxsize=64)
+def _target(url: bytes) -> Target:
+    parsed = httptools.parse_url(url)
+    raw_path = parsed.path or b"/"
+    return Target(unquote(raw_path.decode("ascii")), raw_path, parsed.query or b"")
+
+
+def _too_large(message: str) -> RefusedError:
+    return RefusedError(413, PayloadTooLargeError(message))

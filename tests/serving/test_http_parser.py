@@ -1,0 +1,107 @@
+"""Bytes to requests, however they are cut."""
+
+from __future__ import annotations
+
+import pytest
+
+from tierwise.serving.http_parser import HttpLimits, HttpRequest, RefusedError, RequestParser, Target
+
+POST = b"POST /predict?a=%20b HTTP/1.1\r\nHost: x\r\nX-Some: Thing\r\nContent-Length: 4\r\n\r\nbody"
+GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+CHUNKED = b"POST /a%2Fb HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nbo\r\n2\r\ndy\r\n0\r\n\r\n"
+LIMITS = HttpLimits(body_bytes=100_000, request_bytes=200_000)
+
+
+def parsed(*pieces: bytes) -> list[HttpRequest]:
+    parser = RequestParser(LIMITS)
+    for piece in pieces:
+        parser.feed(piece)
+    return list(parser.ready)
+
+
+def test_a_request_and_its_parts() -> None:
+    (request,) = parsed(POST)
+    assert request == HttpRequest(
+        b"POST",
+        Target("/predict", b"/predict", b"a=%20b"),
+        [(b"host", b"x"), (b"x-some", b"Thing"), (b"content-length", b"4")],
+        "1.1",
+        keep_alive=True,
+        body=b"body",
+    )
+
+
+def test_it_does_not_matter_how_requests_are_cut() -> None:
+    sent = POST + GET + CHUNKED + POST
+    whole = parsed(sent)
+    assert [request.target.path for request in whole] == ["/predict", "/health", "/a/b", "/predict"]
+    assert [request.body for request in whole] == [b"body", b"", b"body", b"body"]
+    for size in (1, 2, 7, 40):
+        assert parsed(*(sent[start : start + size] for start in range(0, len(sent), size))) == whole
+
+
+def test_many_requests_in_one_long_read() -> None:
+    assert len(parsed(POST * 2000)) == 2000
+
+
+@pytest.mark.parametrize(
+    ("head", "keep_alive"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", True),
+        (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", False),
+        (b"GET / HTTP/1.0\r\n\r\n", False),
+        (b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", False),
+    ],
+)
+def test_who_keeps_the_connection(head: bytes, keep_alive: bool) -> None:  # noqa: FBT001 -- a parameter of the test
+    assert parsed(head)[0].keep_alive is keep_alive
+
+
+@pytest.mark.parametrize("offer", [b"h2c", b"websocket"])
+@pytest.mark.parametrize("cut", [5, 60, len(POST) + 40])
+def test_an_offer_to_change_the_protocol_is_ignored(offer: bytes, cut: int) -> None:
+    lines = b"Connection: Upgrade\r\nUpgrade: " + offer + b"\r\n"
+    sent = POST.replace(b"Host: x\r\n", b"Host: x\r\n" + lines) + GET
+    request, after = parsed(sent[:cut], sent[cut:])
+    assert (request.method, request.body, request.keep_alive) == (b"POST", b"body", True)
+    assert after.target.path == "/health"
+
+
+def test_what_is_expected_before_the_body() -> None:
+    head, _, body = POST.partition(b"\r\n\r\n")
+    parser = RequestParser(LIMITS)
+    expects = []
+    for piece in (head + b"\r\nExpect: 100-Continue\r\n\r\n", body[:1], body[1:] + GET):
+        parser.feed(piece)
+        expects.append(parser.expects_continue)
+    assert expects == [True, False, False]
+    assert [request.body for request in parser.ready] == [b"body", b""]
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "said"),
+    [
+        (b"nonsense\r\n\r\n", 400, "not a valid HTTP request"),
+        (b"GET http:///x HTTP/1.1\r\n\r\n", 400, "not a valid HTTP request"),
+        (b"CONNECT /x HTTP/1.1\r\n\r\n", 501, "CONNECT"),
+        (b"GET / HTTP/1.1\r\nx: " + b"y" * 80_000, 431, "the headers have more than 32768 bytes"),
+        (POST.replace(b"h: 4", b"h: 100001") + b"y" * 100_000, 413, "more than 100000 bytes (--max-payload-bytes)"),
+        (CHUNKED[:-2] + b"x: y\r\n" * 50_000, 413, "the request has more than 200000 bytes"),
+    ],
+)
+def test_what_is_refused(sent: bytes, status: int, said: str) -> None:
+    parser = RequestParser(LIMITS)
+    with pytest.raises(RefusedError) as refused:
+        parser.feed(GET + sent)
+    assert refused.value.status == status
+    assert said in str(refused.value)
+    assert [request.target.path for request in parser.ready] == ["/health"], "what came before is complete"
+
+
+def test_which_request_the_rest_is_awaited_of() -> None:
+    parser = RequestParser(LIMITS)
+    awaited = []
+    for piece in (b"\r\n", POST[:-1], POST[-1:] + GET[:5], GET[5:]):
+        parser.feed(piece)
+        awaited.append((parser.begun, parser.head is not None))
+    assert awaited == [(0, False), (1, True), (2, False), (0, False)]
