@@ -210,7 +210,7 @@ resources:
   - kubernetes/overlays/$overlay
 END
     [ "$overlay" != dev ] || return 0
-    for secret in tierwise-mqtt tierwise-grafana; do
+    for secret in tierwise-mqtt tierwise-influxdb tierwise-influxdb-admin tierwise-grafana; do
         lacks_secret "$secret" || continue
         printf '  - %s.yaml\n' "$secret" >>"$work/kustomization.yaml"
         cat >"$work/$secret.yaml" <<END

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 KUBERNETES = Path(__file__).parents[2] / "kubernetes"
 OVERLAYS = ("k3s", "dev", "minimal")
 GIVEN = {"dev": [("ConfigMap", "tierwise-model")]}
-FROM_OUTSIDE = [("ConfigMap", "tierwise-model"), ("Secret", "tierwise-mqtt"), ("Secret", "tierwise-grafana")]
+SECRETS = ("mqtt", "influxdb", "influxdb-admin", "grafana")
+FROM_OUTSIDE = [("ConfigMap", "tierwise-model"), *(("Secret", f"tierwise-{name}") for name in SECRETS)]
 """What scripts/deploy.sh makes in the cluster: the model and the password do not belong into a repository."""
 
 

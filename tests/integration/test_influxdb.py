@@ -16,6 +16,8 @@ from tests.components import need
 from tests.integration.servers import influxdb, influxql, tierwise_serve
 from tests.monitoring.dashboards import queries
 
+from tierwise.deploy.options import DeployOptions
+from tierwise.deploy.render import render
 from tierwise.live.processes import free_ports
 from tierwise.serving.cpu import CpuFrequency
 
@@ -135,6 +137,49 @@ async def test_an_outage_costs_no_request_and_only_points_beyond_the_buffer(
         (totals,) = await influxql(again, 'SELECT "requests_total" FROM "tierwise_requests"')
         values = [value for _, value in totals["values"]]
         assert values == sorted(values)
+
+
+@pytest.mark.parametrize("target", ["compose", "minimal"])
+async def test_service_writes_as_the_user_that_a_rendered_deployment_gives_it(
+    anomaly_detector: Path, tmp_path: Path, target: str
+) -> None:
+    """The users are made as the image of InfluxDB makes them when it finds no data."""
+    need(program="influxd")
+    port, _ = ports = free_ports(2)
+    out = render(DeployOptions(model=anomaly_detector, out=tmp_path / "out", target=target)).out
+    folder = out / "docker" if target == "compose" else out
+    given, admin = (_variables(folder / name) for name in ("influxdb.env", "influxdb-admin.env"))
+    password_file = tmp_path / "password"
+    if target == "compose":
+        user, password, admin_password = (
+            given["INFLUXDB_USER"], given["INFLUXDB_USER_PASSWORD"], admin["INFLUXDB_ADMIN_PASSWORD"],
+        )  # fmt: skip
+        env = {name: value for name, value in given.items() if name.startswith("TIERWISE_")}
+    else:
+        user, password, admin_password = given["username"], given["password"], admin["password"]
+        password_file.write_text(password)  # as a Secret is mounted
+        env = {"TIERWISE_INFLUX_USERNAME": user, "TIERWISE_INFLUX_TOKEN_FILE": str(password_file)}
+    assert len({password, admin_password}) == 2
+    as_admin, as_user = {"u": "admin", "p": admin_password}, {"u": user, "p": password}
+    async with influxdb(tmp_path, ports=ports, auth=True) as client:
+        await influxql(client, f"CREATE USER admin WITH PASSWORD '{admin_password}' WITH ALL PRIVILEGES")
+        await influxql(client, 'CREATE DATABASE "tierwise"', **as_admin)
+        await influxql(client, f"CREATE USER \"{user}\" WITH PASSWORD '{password}'", **as_admin)
+        await influxql(client, f'GRANT ALL ON "tierwise" TO "{user}"', **as_admin)
+        assert (await client.post("/write?db=tierwise", content=b"x y=1")).status_code == 401
+        options = (*INTERVAL, "--influx", f"http://127.0.0.1:{port}")
+        async with tierwise_serve(anomaly_detector, *options, env=env) as service:
+
+            async def accepted() -> bool:
+                return await service.figure("tierwise_influx_points_written") > 0
+
+            await eventually(accepted)
+        # Grafana reads as the same user.
+        assert await influxql(client, 'SELECT last("resident_bytes") FROM "tierwise_memory"', **as_user)
+
+
+def _variables(file: Path) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in file.read_text().splitlines())
 
 
 async def points(client: httpx.AsyncClient, condition: str = "time > 0") -> int:

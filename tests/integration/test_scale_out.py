@@ -84,6 +84,30 @@ async def test_replica_that_joins_and_one_that_leaves_lose_and_double_nothing(
     assert asking.statuses["tierwise/first/status"] == "stopped"
 
 
+async def test_a_replica_that_is_killed_takes_along_only_what_was_set_aside_for_it(
+    anomaly_detector: Path, broker: PrivateBroker
+) -> None:
+    """mosquitto gives nothing of that to the other member, which answers all that comes later."""
+    options = (*GROUP, "--http", "off", "--latency-ms", "200")
+    with sensor(broker.port) as asking:
+        async with (
+            service("serve", anomaly_detector, broker, *options, "--service-id", "first") as first,
+            service("serve", anomaly_detector, broker, *options, "--service-id", "second"),
+        ):
+            await until(lambda: len(asking.online()) == 2)
+            for number in range(100):
+                asking.ask("sensor1", request_id=str(number))
+            await until(lambda: len(asking.answers) > 0)
+            first.kill()
+            await until(lambda: asking.statuses["tierwise/first/status"] == "offline")
+            later = {str(number) for number in range(100, 300)}
+            for name in later:
+                asking.ask("sensor1", request_id=name)
+            await until(lambda: later <= set(asking.answers), timeout_s=60)
+    assert 250 <= len(asking.answers) <= 300
+    assert set(asking.answers.values()) == {1}
+
+
 async def test_every_replica_answers_without_a_group(anomaly_detector: Path, broker: PrivateBroker) -> None:
     """What the group is for: without it both answer everything."""
     with sensor(broker.port) as asking:

@@ -30,7 +30,7 @@ case "$*" in
 "kubectl apply "*)
     for file; do :; done
     cp "$file" "$STATE/applied"
-    for secret in tierwise-mqtt tierwise-grafana; do
+    for secret in tierwise-mqtt tierwise-influxdb tierwise-influxdb-admin tierwise-grafana; do
         ! grep -q "^  name: $secret$" "$file" || touch "$STATE/$secret"
     done
     ;;

@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 
 PARTS = ("docker/compose.yaml", "docker/mosquitto", "docker/prometheus", "monitoring")
 
+INFLUXDB_FILES = {
+    "influxdb.env": (
+        "INFLUXDB_USER=tierwise\nINFLUXDB_USER_PASSWORD={password}\n"
+        "TIERWISE_INFLUX_USERNAME=tierwise\nTIERWISE_INFLUX_TOKEN={password}\n"
+    ),
+    "influxdb-admin.env": "INFLUXDB_ADMIN_USER=admin\nINFLUXDB_ADMIN_PASSWORD={password}\n",
+}
+"""The user of services and Grafana, and whom only InfluxDB itself knows. Compose reads them as environment."""
+
 
 def render_compose(options: DeployOptions, model: ModelFiles) -> None:
     """Writes the compose file, what it mounts, the model, passwords and ``.env`` into ``options.out``.
@@ -29,6 +38,8 @@ def render_compose(options: DeployOptions, model: ModelFiles) -> None:
     docker = options.out / "docker"
     for name in ("mqtt-password", "grafana-password"):
         keep_or_make(docker / name, mode=0o444)
+    for name, form in INFLUXDB_FILES.items():
+        keep_or_make(docker / name, form=form)
     values = {
         "COMPOSE_PROJECT_NAME": "tierwise",
         "MODEL_DIR": "../model",

@@ -22,7 +22,13 @@ IMAGE = "tierwise"
 MODEL_MAP = "tierwise-model"
 SETTINGS_MAP = "tierwise-settings"
 SETTINGS_FILE = "settings.env"
-SECRETS = ("mqtt", "grafana")
+SECRETS = {
+    "mqtt": "username=tierwise\npassword={password}\n",
+    "influxdb": "username=tierwise\npassword={password}\n",
+    "influxdb-admin": "password={password}\n",
+    "grafana": "password={password}\n",
+}
+"""Secret → what its file holds."""
 BROKER_OBJECTS = {
     "Deployment": "apps/v1",
     "Service": "v1",
@@ -41,8 +47,8 @@ def render_kubernetes(options: DeployOptions, model: ModelFiles, content: dict[s
         copy_tree(part, options.out)
     copy_files(model, options.out / "model")
     if options.target != "dev":
-        keep_or_make(options.out / "mqtt.env", prefix="username=tierwise\npassword=")
-        keep_or_make(options.out / "grafana.env", prefix="password=")
+        for name, form in SECRETS.items():
+            keep_or_make(options.out / f"{name}.env", form=form)
     # Not among the literals of kustomization.yaml: there, YAML would read some values as something else.
     settings = "".join(f"{name}={value}\n" for name, value in _settings(options, model).items())
     (options.out / SETTINGS_FILE).write_text(settings, encoding="utf-8")

@@ -40,6 +40,8 @@ _COMPOSE_SETS = {
 _OURS = {
     "MODEL_PATH": "the MODEL argument says it",
     "TIERWISE_HTTP": "the manifests say it",
+    "TIERWISE_INFLUX_TOKEN_FILE": "the password is in the rendered folder: influxdb.env, or docker/influxdb.env",
+    "TIERWISE_INFLUX_USERNAME": "the user is in the rendered folder: influxdb.env, or docker/influxdb.env",
     "TIERWISE_MQTT_PASSWORD_FILE": "the password is in the rendered folder: mqtt.env, or docker/mqtt-password",
     "TIERWISE_MQTT_USERNAME": "the user is in the rendered folder: mqtt.env, or MQTT_USERNAME in docker/.env",
     "TIERWISE_SERVICE_ID": "each replica has its own",

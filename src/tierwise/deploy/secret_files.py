@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def keep_or_make(file: Path, *, prefix: str = "", mode: int = 0o600) -> None:
-    """Writes ``prefix`` and a random password to ``file`` unless it is there.
+def keep_or_make(file: Path, *, form: str = "{password}\n", mode: int = 0o600) -> None:
+    """Writes ``form`` with a random password in it to ``file`` unless that is there.
 
     ``mode`` is wider than the owner only where the file is mounted into a container with another user; the folder of
     the deployment is closed to others.
@@ -22,4 +22,4 @@ def keep_or_make(file: Path, *, prefix: str = "", mode: int = 0o600) -> None:
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "w", encoding="utf-8") as output:
         os.fchmod(output.fileno(), mode)
-        output.write(f"{prefix}{secrets.token_urlsafe(24)}\n")
+        output.write(form.format(password=secrets.token_urlsafe(24)))

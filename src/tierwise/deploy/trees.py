@@ -9,7 +9,9 @@ from tierwise.core.errors import DependencyError
 
 _INSTALLED = Path(__file__).with_name("trees")
 _CHECKOUT = Path(__file__).parents[3]
-_NOT_RENDERED = shutil.ignore_patterns("__pycache__", "mqtt-password", "grafana-password", ".env", "*.in")
+_NOT_RENDERED = shutil.ignore_patterns(
+    "__pycache__", "mqtt-password", "grafana-password", "influxdb.env", "influxdb-admin.env", ".env", "*.in"
+)
 
 
 def tree_root() -> Path:

@@ -86,7 +86,7 @@ class MqttTransport:
                 settings,
                 settings.endpoint,
                 service_id=service_id,
-                receive_max=min(queue_size, settings.share_in_flight) if settings.share_group else queue_size,
+                receive_max=queue_size,
                 max_payload_bytes=max_payload_bytes,
             ),
             on_message=self._on_message,

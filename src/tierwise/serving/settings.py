@@ -91,14 +91,6 @@ class MqttSettings(msgspec.Struct, frozen=True, kw_only=True):
             "Group of a shared subscription: replicas of one group divide the requests among themselves.",
         ),
     ] = None
-    share_in_flight: Annotated[
-        int,
-        Setting(
-            "TIERWISE_SHARE_IN_FLIGHT",
-            "--share-in-flight",
-            "Unanswered requests that a member of a share group may hold: what is lost when it is killed.",
-        ),
-    ] = 64
     username: Annotated[
         str | None, Setting("TIERWISE_MQTT_USERNAME", "--mqtt-username", "User name at the broker.")
     ] = None
@@ -363,7 +355,6 @@ _URLS = {("influx", "url"), ("tracing", "otlp")}
 _LOWEST: dict[tuple[str, ...], float] = {
     ("model", "threads"): 1,
     ("limits", "queue_size"): 1,
-    ("mqtt", "share_in_flight"): 1,
     ("limits", "max_payload_bytes"): 1,
     ("influx", "interval_s"): 0.1,
     ("influx", "buffer_points"): 1,
