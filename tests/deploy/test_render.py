@@ -122,15 +122,17 @@ def test_new_model_replaces_the_old_one_and_rolls_the_pods(
 def test_passwords_are_random_kept_and_closed_to_others(
     options: Callable[..., DeployOptions], tmp_path: Path, target: str
 ) -> None:
-    name = "docker/mqtt-password" if target == "compose" else "mqtt.env"
+    names = ["mqtt.env", "grafana.env", "influxdb.env", "influxdb-admin.env"]
+    if target == "compose":
+        names = [f"docker/{name}" for name in ("mqtt-password", "grafana-password", *names[2:])]
     out = render(options(target=target)).out
-    password = (out / name).read_text()
+    passwords = [(out / name).read_text() for name in names]
     assert out.stat().st_mode & 0o077 == 0
-    assert len(password) > 32
+    assert all(len(password) > 32 for password in passwords)
     render(options(target=target))
-    assert (out / name).read_text() == password
+    assert [(out / name).read_text() for name in names] == passwords
     other = render(options(target=target, out=tmp_path / "other")).out
-    assert (other / name).read_text() != password
+    assert not set(passwords) & {(other / name).read_text() for name in names}
 
 
 def compose_services(out: Path) -> dict[str, Any]:
