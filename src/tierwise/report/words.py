@@ -40,6 +40,12 @@ def percent(share: float | None) -> str:
     return "< 0.1 %" if text == "0.0" else f"{text} %"
 
 
+def glued(figure: str) -> str:
+    """A number and its unit stay on one line; reasons in brackets may take another."""
+    number, bracket, reasons = figure.partition(" (")
+    return number.replace(" ", "\u00a0") + bracket + reasons
+
+
 def errors(tier: TierSummary) -> str:
     """``0``, or the number with its reasons: ``3 (overloaded 1, timeout 2)``."""
     if not tier.errors:
