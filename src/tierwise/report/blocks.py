@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
     from tierwise.report.grid import Cell, Grid
 
+_EDGE = 0.06
+"""Half of a name's width at the end of an axis."""
+
+_FEW_COLUMNS = 5
+"""A table of so few figures is not as wide as the page: names and figures would lie too far apart."""
+
 NO_SCRIPT = "The plots need JavaScript; the tables below have the figures."
 
 
@@ -37,10 +43,10 @@ class Fact(msgspec.Struct, frozen=True):
 
 
 class Range(msgspec.Struct, frozen=True):
-    """A value with its interval, on an axis that several share."""
+    """A value with its interval, on an axis that several share; nothing is drawn where the value is ``None``."""
 
     name: str
-    value: float
+    value: float | None
     low: float
     high: float
     cells: tuple[str, ...]
@@ -69,7 +75,7 @@ def cards(label: str, *content: Markup) -> Markup:
 
 
 def card(
-    name: str, about: str, big: str, unit: str, beneath: Sequence[str], facts: Sequence[Fact], colour: str
+    name: str, colour: str, *, about: str, big: str, unit: str, beneath: Sequence[str], facts: Sequence[Fact]
 ) -> Markup:
     """What a reader wants to know first of one tier."""
     return element(
@@ -149,6 +155,11 @@ def line_key(name: str, colour: str) -> Markup:
     return element("span", name, class_=f"line-key {ink(colour)}")
 
 
+def span_key(name: str, colour: str) -> Markup:
+    """An entry of a legend for a shaded stretch."""
+    return element("span", swatch("part-span"), name, class_=ink(colour))
+
+
 def figure(*plots: str, told: str) -> Markup:
     """Plots by the ids of their elements; ``told`` is for those who cannot see them."""
     return element(
@@ -171,16 +182,22 @@ def no_script() -> Markup:
 
 def table(grid: Grid) -> Markup:
     """A table that scrolls by itself where the window is narrow."""
-    head = [element("th", title, scope="col") for title in grid.columns]
+    rows = list(grid.cells())
+    prose = [any(row[at].prose for row in rows) for at in range(len(grid.columns))]
+    head = [
+        element("th", title, scope="col", class_="text" if wordy else None)
+        for title, wordy in zip(grid.columns, prose, strict=True)
+    ]
     body = [
         element(
             "tr",
             element("th", row[0].text, scope="row", class_=_row_class(row[0])),
             *(_cell(cell) for cell in row[1:]),
         )
-        for row in grid.cells()
+        for row in rows
     ]
-    content = element("table", element("thead", element("tr", *head)), element("tbody", *body), class_="grid")
+    width = "grid few" if len(grid.columns) <= _FEW_COLUMNS and not any(prose) else "grid"
+    content = element("table", element("thead", element("tr", *head)), element("tbody", *body), class_=width)
     return element("div", content, class_="scroll", tabindex=0, role="region", aria_label=grid.title)
 
 
@@ -216,40 +233,38 @@ def folded(title: str, *children: str) -> Markup:
     return element("details", element("summary", title), *children)
 
 
-def ranges(
-    columns: Sequence[str], rows: Sequence[Range], low: float, high: float, ticks: Mapping[float, str]
-) -> Markup:
-    """Intervals on one axis from ``low`` to ``high``, a line each, beside their figures; a strong line at zero."""
+class Ruler(msgspec.Struct, frozen=True):
+    """The axis of ``ranges``: its ends, and what stands at its ticks."""
 
-    def at(value: float) -> str:
-        return f"{100 * (min(max(value, low), high) - low) / (high - low):.3f}%"
+    low: float
+    high: float
+    ticks: Mapping[float, str]
 
-    grid = [
-        element("line", x1=at(tick), x2=at(tick), y1="0", y2="100%", class_="range-zero" if tick == 0 else "range-grid")
-        for tick in ticks
-    ]
+    def at(self, value: float) -> str:
+        """Where a value lies; beyond the ends it lies at the end."""
+        return f"{100 * self.share(min(max(value, self.low), self.high)):.3f}%"
 
-    def drawn(one: Range) -> Markup:
-        whisker = element("line", x1=at(one.low), x2=at(one.high), y1="50%", y2="50%", class_="range-line")
-        ends = [element("line", x1=at(end), x2=at(end), y1="34%", y2="66%", class_="range-line")
-                for end in (one.low, one.high) if low <= end <= high]  # fmt: skip
-        dot = element("circle", cx=at(one.value), cy="50%", r=5, class_="range-dot")
-        return element("svg", *grid, whisker, *ends, dot, class_="range", aria_hidden="true")
+    def share(self, value: float) -> float:
+        """0 at the low end, 1 at the high."""
+        return (value - self.low) / (self.high - self.low)
 
+
+def ranges(columns: Sequence[str], rows: Sequence[Range], ruler: Ruler) -> Markup:
+    """Intervals on one axis, a line each, beside their figures; a strong line at zero."""
     head = element("tr", *(element("th", title, scope="col") for title in columns))
     body = [
         element(
             "tr",
             element("th", one.name, scope="row"),
             *(element("td", cell) for cell in one.cells),
-            element("td", drawn(one), class_="range-cell"),
+            element("td", _range(one, ruler), class_="range-cell"),
             class_=f"tone-{one.tone}",
         )
         for one in rows
     ]
     names = [
-        element("text", text, x=at(tick), y="70%", **{"text-anchor": _anchor(tick, low, high)})
-        for tick, text in ticks.items()
+        element("text", text, x=ruler.at(tick), y="70%", text_anchor=_anchor(ruler.share(tick)))
+        for tick, text in ruler.ticks.items()
     ]
     scale = element("svg", *names, class_="range-scale", aria_hidden="true")
     last = element("tr", element("td", colspan=len(columns) - 1), element("td", scale, class_="range-cell"))
@@ -257,7 +272,28 @@ def ranges(
     return element("div", content, class_="scroll", tabindex=0, role="region", aria_label=columns[-1])
 
 
-def _anchor(tick: float, low: float, high: float) -> str:
+def _range(one: Range, ruler: Ruler) -> Markup:
+    """A dot with whiskers; a whisker that goes on beyond the axis has no end."""
+    grid = [
+        _line(ruler.at(tick), ruler.at(tick), "0", "100%", "range-grid" if tick else "range-zero")
+        for tick in ruler.ticks
+    ]
+    if one.value is None:
+        return element("svg", *grid, class_="range", aria_hidden="true")
+    whisker = _line(ruler.at(one.low), ruler.at(one.high), "50%", "50%", "range-line")
+    ends = [
+        _line(ruler.at(end), ruler.at(end), "32%", "68%", "range-line")
+        for end in (one.low, one.high)
+        if ruler.low <= end <= ruler.high
+    ]
+    dot = element("circle", cx=ruler.at(one.value), cy="50%", r=5, class_="range-dot")
+    return element("svg", *grid, whisker, *ends, dot, class_="range", aria_hidden="true")
+
+
+def _line(x1: str, x2: str, y1: str, y2: str, class_: str) -> Markup:
+    return element("line", x1=x1, x2=x2, y1=y1, y2=y2, class_=class_)
+
+
+def _anchor(share: float) -> str:
     """Names at the ends of an axis stay inside it."""
-    share = (tick - low) / (high - low)
-    return "start" if share < 0.04 else "end" if share > 0.96 else "middle"  # noqa: PLR2004 -- half a name's width
+    return "start" if share < _EDGE else "end" if share > 1 - _EDGE else "middle"

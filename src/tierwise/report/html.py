@@ -75,8 +75,8 @@ def _body(report: Report) -> Markup:
             blocks.legend(sections.legend(summary), readout="cumulative"),
             blocks.figure("histogram", "cumulative", told=words.distribution(summary)),
             blocks.no_script(),
-            note="End to end, from the sample to the answer at the sensor, on a logarithmic axis: above its shape, every "
-            "tier scaled to its own peak; below the share of requests that took no longer.",
+            note="End to end, from the sample to the answer at the sensor, on a logarithmic axis: above its shape, "
+            "every tier scaled to its own peak; below the share of requests that took no longer.",
         ),
         _timeline(report),
         sections.confusions(summary, report.rows),
@@ -89,8 +89,8 @@ def _body(report: Report) -> Markup:
             ),
             element(
                 "p",
-                "Percentiles interpolate linearly between samples. Only answered requests have a latency; shares of the "
-                "time are of the sum over all answered requests.",
+                "Percentiles interpolate linearly between samples. Only answered requests have a latency; shares of "
+                "the time are of the sum over all answered requests.",
                 class_="note",
             ),
         ),
@@ -112,8 +112,8 @@ def _body(report: Report) -> Markup:
             blocks.code(report.command, "Command"),
             element(
                 "p",
-                "The same samples go to every tier in the same order. Latencies depend on the machine and on what else it "
-                "does; labels, accuracy and modelled times do not. Every request is a row of ",
+                "The same samples go to every tier in the same order. Latencies depend on the machine and on what else "
+                "it does; labels, accuracy and modelled times do not. Every request is a row of ",
                 element("code", report.trace_name),
                 "; the instants of a modelled tier are modelled there too.",
                 class_="note",

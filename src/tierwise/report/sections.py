@@ -46,18 +46,18 @@ def _card(name: str, tier: TierSummary) -> Markup:
         basis = join("all of it measured")
     return blocks.card(
         name,
-        words.runtime(tier),
-        words.ms(tier.end_to_end_ms.p50),
-        "ms" if words.has_times(tier) else "",
-        ("median end to end", element("span", basis, class_="chip")),
-        (
+        tier_colour(name),
+        about=words.runtime(tier),
+        big=words.ms(tier.end_to_end_ms.p50),
+        unit="ms" if words.has_times(tier) else "",
+        beneath=("median end to end", element("span", basis, class_="chip")),
+        facts=(
             Fact("energy", words.energy(tier.energy_mj))
             if words.is_modelled(tier)
             else Fact("99 % within", f"{words.ms(tier.end_to_end_ms.p99)} ms"),
             Fact("accuracy", words.percent(tier.accuracy)),
             Fact("answered", f"{tier.answered} of {tier.requests}", tone="bad" if tier.errors else ""),
         ),
-        tier_colour(name),
     )
 
 

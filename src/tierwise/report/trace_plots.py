@@ -9,7 +9,9 @@ from tierwise.report.plots import Axis, Curve, Mark, Plot, log_axis, short, tier
 from tierwise.report.sections import over_time
 
 if TYPE_CHECKING:
-    from tierwise.report.plotdata import PlotData, TierPlots
+    from collections.abc import Sequence
+
+    from tierwise.report.plotdata import PlotData
     from tierwise.report.summary import Summary
 
 
@@ -20,8 +22,6 @@ def trace_plots(summary: Summary, data: PlotData) -> list[Plot]:
         return []
     modelled = {name for name, tier in summary.tiers.items() if words.is_modelled(tier)}
     marks = [Mark(tier.configured_delay_ms) for tier in summary.tiers.values() if tier.configured_delay_ms]
-    # A zero on either side, so that the outermost bins have both their flanks. Each tier's highest bin is as high as the
-    # plot: a sharp tier must not flatten a broad one. The curve below has the shares.
     edges = [short(data.bins_ms[0] / 1.0001), *data.bins_ms]
     histogram = Plot(
         id="histogram",
@@ -29,17 +29,13 @@ def trace_plots(summary: Summary, data: PlotData) -> list[Plot]:
         x=log_axis("ms", data.bins_ms, hidden=True),
         y=Axis(low=0, high=1.04, hidden=True),
         curves=[
-            _styled(
-                tier,
-                modelled,
-                edges,
-                [0.0, *(short(share / max(tier.share_by_bin)) for share in tier.share_by_bin), 0.0],
-            )
+            Curve(tier.name, tier_colour(tier.name), edges, peaked(tier.share_by_bin), "steps", filled=True,
+                  dashed=tier.name in modelled)
             for tier in tiers
         ],
         marks=marks,
         sync="latency",
-    )
+    )  # fmt: skip
     cumulative = Plot(
         id="cumulative",
         x=log_axis("ms", data.bins_ms),
@@ -76,7 +72,10 @@ def _timeline(summary: Summary, data: PlotData, modelled: set[str]) -> Plot:
     )
 
 
-def _styled(tier: TierPlots, modelled: set[str], x: list[float], y: list[float | None]) -> Curve:
-    return Curve(
-        tier.name, tier_colour(tier.name), x, y, "steps", filled=True, dashed=tier.name in modelled, told=False
-    )
+def peaked(shares: Sequence[float]) -> list[float | None]:
+    """Heights of a histogram, the highest 1, with a zero on either side so that the outermost bins have both flanks.
+
+    Each tier's highest bin is as high as the plot: a sharp tier must not flatten a broad one.
+    """
+    top = max(shares)
+    return [0.0, *(short(share / top) for share in shares), 0.0]

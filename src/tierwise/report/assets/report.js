@@ -153,6 +153,7 @@
       context.fillRect(x - pad / 2, y, long + pad, line);
       context.fillStyle = colour(mark.colour ?? "soft");
       context.textBaseline = "middle";
+      context.textAlign = "left";
       context.fillText(mark.text, x, y + line / 2);
       context.restore();
     }
@@ -232,7 +233,7 @@
     const order = spec.curves.map((_, i) => i);
     if (spec.stack) order.reverse();
     const options = {
-      width: Math.max(home.clientWidth, 200), height: spec.height ?? 240, legend: { show: false }, padding: [GAP, 14, 0, 0],
+      width: Math.max(home.clientWidth, 200), height: spec.height ?? 240, legend: { show: false }, padding: [GAP, 20, 0, 0],
       cursor: {
         drag: spec.zoom ? { x: true, y: false, setScale: true } : { x: false, y: false },
         points: { show: false }, y: false, ...(spec.sync ? { sync: { key: spec.sync, setSeries: false } } : {}),
@@ -240,7 +241,11 @@
       scales: { x: scaleOf(spec, "x", curves), y: scaleOf(spec, "y", curves) },
       axes: [axisOf(spec, "x"), axisOf(spec, "y")],
       series: [{}, ...order.map((i) => seriesOf(spec, spec.curves[i]))],
-      hooks: { drawAxes: [drawSpans(spec)], draw: [drawMarks(spec), drawCrosses(spec)] },
+      // A stack would cover what is shaded beneath it.
+      hooks: {
+        drawAxes: spec.stack ? [] : [drawSpans(spec)],
+        draw: [...(spec.stack ? [drawSpans(spec)] : []), drawMarks(spec), drawCrosses(spec)],
+      },
     };
     if (output) {
       options.hooks.setCursor = [({ cursor: { idx }, scales }) => { output.textContent = idx == null ? "" : tell(idx, scales.x.max - scales.x.min); }];
