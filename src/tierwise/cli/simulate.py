@@ -86,6 +86,8 @@ def simulate(
     changes = parse_assignments(overrides, "--set")
     if len(scenarios) > 2 or (len(scenarios) == 2 and (sweeps or check)):  # noqa: PLR2004 -- a pair
         raise click.UsageError("two scenarios are compared; --sweep and --check take one")
+    if out is not None and not check:
+        make_folder(out)
     if sweeps:
         run_sweep(
             scenarios[0],
@@ -144,7 +146,7 @@ def run_one(
 
     show(lambda width: run_view(loaded, summary, width))
     if out is not None:
-        click.echo(f"results in {out}: report.html (opens in a browser without a network), summary.json, series.csv")
+        told_where(out, "report.html", "summary.json, series.csv and the trace")
 
 
 def run_comparison(
@@ -161,9 +163,9 @@ def run_comparison(
 
     from tierwise.scenario import load_scenario  # noqa: PLC0415
     from tierwise.sim.compare import compare  # noqa: PLC0415
-    from tierwise.sim.results.comparison import NO_FLIPS, difference_grid, flip_grid, verdict  # noqa: PLC0415
+    from tierwise.sim.results.comparison import Compared, render_comparison  # noqa: PLC0415
     from tierwise.sim.results.origin import origin_of  # noqa: PLC0415
-    from tierwise.sim.results.terminal import grids_view  # noqa: PLC0415
+    from tierwise.sim.results.terminal import comparison_view  # noqa: PLC0415
     from tierwise.sim.sensitivity import flips  # noqa: PLC0415
 
     first, second = (load_scenario(path, changes) for path in scenarios)
@@ -171,8 +173,6 @@ def run_comparison(
     turned = flips(first, second) if sensitivity else []
     plain = {**msgspec.to_builtins(found), "flips": turned}
     if out is not None:
-        from tierwise.sim.results.comparison import Compared, render_comparison  # noqa: PLC0415
-
         again = command(list(scenarios), changes, seed, out, ["--sensitivity"] if sensitivity else [])
         origins = tuple(origin_of(path, changes, again) for path in scenarios)
         compared = Compared((first, second), origins, found, turned if sensitivity else None)  # type: ignore[arg-type]  # a pair
@@ -183,14 +183,9 @@ def run_comparison(
     if as_json:
         click.echo(msgspec.json.encode(plain))
         return
-    click.echo(f"{found.first} against {found.second}: {found.replications} pairs of runs with common random numbers")
-    click.echo(verdict(found) + "\n")
-    grids = [difference_grid(found), *([flip_grid(turned)] if turned else [])]
-    show(lambda width: grids_view(grids, width))
-    if sensitivity and not turned:
-        click.echo(NO_FLIPS)
+    show(lambda width: comparison_view(found, turned if sensitivity else None, width))
     if out is not None:
-        click.echo(f"results in {out}: compare.html (opens in a browser without a network), compare.json")
+        told_where(out, "compare.html", "compare.json")
 
 
 def run_sweep(
@@ -211,8 +206,8 @@ def run_sweep(
     from tierwise.scenario import load_scenario  # noqa: PLC0415
     from tierwise.sim.executors import open_executor  # noqa: PLC0415
     from tierwise.sim.results.origin import origin_of  # noqa: PLC0415
-    from tierwise.sim.results.sweep import Swept, as_csv, errors, point_grid, render_sweep  # noqa: PLC0415
-    from tierwise.sim.results.terminal import grids_view  # noqa: PLC0415
+    from tierwise.sim.results.sweep import Swept, as_csv, render_sweep  # noqa: PLC0415
+    from tierwise.sim.results.terminal import sweep_view  # noqa: PLC0415
     from tierwise.sim.sweep import sweep  # noqa: PLC0415
 
     loaded = load_scenario(path, changes)
@@ -230,12 +225,10 @@ def run_sweep(
     if as_json:
         click.echo(msgspec.json.encode(points))
         return
-    show(lambda width: grids_view([point_grid(points)], width))
-    for error in errors(points):
-        click.echo(error)
+    show(lambda width: sweep_view(points, width))
     click.echo(f"points are kept in {file}")
     if out is not None:
-        click.echo(f"results in {out}: sweep.html (opens in a browser without a network), sweep.csv")
+        told_where(out, "sweep.html", "sweep.csv")
 
 
 def command(scenarios: list[Path], changes: dict[str, str], seed: int | None, out: Path, more: list[str]) -> list[str]:
@@ -245,14 +238,27 @@ def command(scenarios: list[Path], changes: dict[str, str], seed: int | None, ou
     return ["tierwise", "simulate", *map(str, scenarios), *given, *dice, *more, "--out", str(out)]
 
 
-def write(out: Path, files: dict[str, bytes]) -> None:
-    """Writes the files into the folder, which is made where there is none. Raises ``ConfigurationError``."""
+def make_folder(out: Path) -> None:
+    """Makes the folder for the results. Raises ``ConfigurationError`` before any work is done for nothing."""
     try:
         out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"cannot write results to {out} (--out): {error.strerror}") from error
+
+
+def write(out: Path, files: dict[str, bytes]) -> None:
+    """Writes the files into the folder. Raises ``ConfigurationError``."""
+    try:
         for name, content in files.items():
             (out / name).write_bytes(content)
     except OSError as error:
         raise ConfigurationError(f"cannot write {error.filename or out} (--out): {error.strerror}") from error
+
+
+def told_where(out: Path, page: str, others: str) -> None:
+    """Where the results are."""
+    click.echo(f"report   {out / page} (plots; opens in a browser without a network)")
+    click.echo(f"beside   {others}")
 
 
 def show(view: Callable[[int], RenderableType]) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tierwise.report.summary import Summary, TierSummary
 
 _GAP = 2
-"""Spaces between the columns of a grid."""
+"""Spaces between the columns of a grid; one of them is the box's."""
 _PROSE = 22
 """Words in a grid are broken into lines of at least so many characters."""
 
@@ -135,13 +135,13 @@ def _beside(grid: Grid, rows: Sequence[Sequence[Cell]]) -> Grid:
 
 
 def _table(grid: Grid, width: int) -> RenderableType:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, _GAP, 0, 0), show_edge=False, header_style="bold")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, _GAP - 1, 0, 0), show_edge=False, header_style="bold")
     widths = _widths(grid, tight=False)
     if sum(widths) + _GAP * len(widths) > width:
         widths = _widths(grid, tight=True)
     rows = list(grid.cells())
     for at, title in enumerate(grid.columns):
-        wordy = not at or any(row[at].prose for row in rows)
+        wordy = not at or 2 * sum(row[at].prose for row in rows) > len(rows)
         style = f"bold {TIER_STYLES[title]}" if title in TIER_STYLES else ""
         # Only a single column that is wider than the terminal is left to be broken anywhere.
         fixed = widths[at] if widths[at] <= width // 2 else None

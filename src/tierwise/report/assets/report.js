@@ -93,7 +93,9 @@
     if (axis.log) options.filter = (_plot, ticks) => ticks;
     options.values = (plot, ticks) => {
       const { min, max } = plot.scales[key];
-      const names = axis.names ?? ticks.map((tick) => tick == null ? "" : write(axis, tick, max - min));
+      // An axis of shares may go on beyond 100 %, so that a line there is seen; shares do not.
+      const told = (tick) => tick == null || axis.unit === "%" && tick > 100 ? "" : write(axis, tick, max - min);
+      const names = axis.names ?? ticks.map(told);
       return axis.ticks ? spread(plot, ticks, names, key) : names;
     };
     return axis.hidden ? { ...options, size: 6, values: () => [] } : options;

@@ -134,7 +134,8 @@ def render_sweep(swept: Swept) -> str:
     }  # fmt: skip
     body = join(
         blocks.section("plots", "What depends on it", *drawn, blocks.no_script(),
-                       note=f"On the x axis {across}; every point is a run of its own, all with the same seed.{left}")
+                       note=f"On the x axis {across}; every point is a run of its own, all with the same seed. "
+                f"Shares are drawn around their values, not from zero.{left}")
         if plots else "",
         blocks.section("points", "All points", blocks.table(point_grid(swept.points)), note="Also in sweep.csv."),
         blocks.section("failed", "Points that could not be run", element("ul", *(element("li", one) for one in failed)))
