@@ -283,7 +283,7 @@ def _energy(run: Run, over_time: Sequence[Plot]) -> Markup | None:
     note = (
         "Active is inference and radio, idle is everything else of a device. Sums of money are in the currency of the "
     )
-    note += "scenario's prices."
+    note += "scenario's prices. What states no power or price counts as nothing."
     if run.scenario.carbon is not None:
         intensity = f"{run.scenario.carbon.intensity:g} g/kWh"
         note += f" Carbon is energy at {intensity} ({run.scenario.carbon.source})."

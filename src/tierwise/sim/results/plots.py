@@ -9,7 +9,7 @@ import numpy as np
 
 from tierwise.report.plots import Axis, Curve, Mark, Plot, Span, log_axis, short, shorts
 from tierwise.report.trace_plots import peaked
-from tierwise.scenario.schema import BatteryOut, ClockDrift, LinkDegraded
+from tierwise.scenario.schema import BatteryOut, ClockDrift
 from tierwise.sim.faults import occurrences
 from tierwise.sim.results import words as told
 from tierwise.sim.series import BINS_A_DECADE, TIERS, Series
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 MOST_POINTS = 1000
 """Of a series over time; where there are more buckets, neighbours are taken together."""
 MOST_SPANS = 2000
+FAULT_COLOURS = {"link_degraded": "warn", "broker_restart": "other", "battery_out": "queue"}
+"""Of the shades; what is down is ``bad``."""
 _HISTOGRAM_BINS = 2
 """Bins of the series that make one of the histogram: 24 a decade."""
 
@@ -146,7 +148,7 @@ def fault_spans(scenario: Scenario, seed: int) -> list[Span]:
             windows = [(fault.at, fault.at)] if fault.at < end else []
         else:
             windows = [window for window in occurrences(scenario, index, fault, seed) if window[0] < end]
-        colour = "warn" if isinstance(fault, LinkDegraded) else "bad"
+        colour = FAULT_COLOURS.get(fault.fault, "bad")
         spans += [Span(short(first * 1e-9), short(min(last, end) * 1e-9), text, colour) for first, last in windows]
     return spans[:MOST_SPANS]
 
