@@ -193,6 +193,33 @@ def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:
     assert render_run(ran(load(tmp_path))) == render_run(ran(load(tmp_path)))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"links.up.loss": "100%", "slo.p99": "1ms"},
+        {"run.duration": "1us"},
+        {"run.warm_up": "9999ms", "devices.sensors.traffic": "{pattern: periodic, period: 1h, phase: same}"},
+        {"placement": "device", "models.anomaly.device": "{service: 0s, source: test}"},
+    ],
+    ids=["all lost", "no request", "none counted", "no time at all"],
+)
+def test_an_empty_run_still_has_a_page(tmp_path: Path, changes: dict[str, str]) -> None:
+    run = ran(load(tmp_path, MINIMAL, changes))
+    (tmp_path / "page.html").write_text(render_run(run), encoding="utf-8")
+    seen = visit(tmp_path / "page.html")
+    assert seen.console == []
+    assert 'id="rate"' in seen.dom
+    assert told(run_view(run.scenario, run.summary, 80), 80)
+
+
+def test_a_sweep_without_a_valid_point_still_has_a_page(tmp_path: Path) -> None:
+    points = swept(tmp_path, {"placement": ["mars", "venus"]})
+    page = render_sweep(Swept(load(tmp_path), origin(), points))
+    assert page.count("expected a tier") == 2
+    assert not plots_of(page)
+    assert "mars" in told(sweep_view(points, 80), 80)
+
+
 def test_many_buckets_make_no_large_page(tmp_path: Path) -> None:
     page = render_run(ran(load(tmp_path, MINIMAL, {"outputs.bucket": "1ms"})))
     assert len(page) < 300_000

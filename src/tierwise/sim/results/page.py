@@ -167,6 +167,7 @@ def _over_time(run: Run, over_time: Sequence[Plot]) -> Markup:
     )
     if rate.spans:
         note += " Shaded: a fault lasts."
+        note += f" Only {plots.MOST_SPANS:,} are shaded." if len(rate.spans) == plots.MOST_SPANS else ""
     return blocks.section("course", "Over time", *children, blocks.no_script(), faults, note=note)
 
 

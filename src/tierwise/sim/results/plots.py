@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MOST_POINTS = 1000
 """Of a series over time; where there are more buckets, neighbours are taken together."""
 MOST_SPANS = 2000
+"""So many faults are shaded; the table below the plots counts all."""
 FAULT_COLOURS = {"link_degraded": "warn", "broker_restart": "other", "battery_out": "queue"}
 """Of the shades; what is down is ``bad``."""
 _HISTOGRAM_BINS = 2
@@ -34,7 +35,7 @@ _HISTOGRAM_BINS = 2
 def over_time(scenario: Scenario, summary: Summary, series: Series) -> list[Plot]:
     """Requests a second, latency, the devices' power and how many of them are left, over virtual time."""
     view = _View(series)
-    spans = fault_spans(scenario, summary.seed)
+    spans = fault_spans(scenario, summary.seed)[:MOST_SPANS]
     marks = warm_up(scenario)
 
     def plot(name: str, y: Axis, curves: list[Curve], *, height: int = 240, stack: bool = False) -> Plot:
@@ -150,7 +151,7 @@ def fault_spans(scenario: Scenario, seed: int) -> list[Span]:
             windows = [window for window in occurrences(scenario, index, fault, seed) if window[0] < end]
         colour = FAULT_COLOURS.get(fault.fault, "bad")
         spans += [Span(short(first * 1e-9), short(min(last, end) * 1e-9), text, colour) for first, last in windows]
-    return spans[:MOST_SPANS]
+    return spans
 
 
 def warm_up(scenario: Scenario) -> list[Mark]:
