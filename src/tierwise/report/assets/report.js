@@ -37,9 +37,10 @@
     return quantity(value, axis.unit);
   };
 
-  // 1-2-5 ticks where the axis spans few decades, whole decades where it spans many.
+  // 1-2-5 ticks where the axis spans few decades, whole decades where it spans many, closer ones where it spans none.
   const logTicks = (low, high, room) => {
-    const steps = Math.log10(high / low) * 3 <= room ? [1, 2, 5] : [1];
+    const decades = Math.log10(high / low);
+    const steps = decades < 0.8 ? [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8] : decades * 3 <= room ? [1, 2, 5] : [1];
     const ticks = [];
     for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) {
       for (const step of steps) {

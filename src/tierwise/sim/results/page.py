@@ -166,7 +166,7 @@ def _over_time(run: Run, over_time: Sequence[Plot]) -> Markup:
         "Drag to zoom, double-click to go back."
     )
     if rate.spans:
-        note += " Shaded: a fault lasts."
+        note += " Shaded: while a fault lasted."
         note += f" Only {plots.MOST_SPANS:,} are shaded." if len(rate.spans) == plots.MOST_SPANS else ""
     return blocks.section("course", "Over time", *children, blocks.no_script(), faults, note=note)
 
