@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from tests.deploy.manifest_references import containers, pod_template, references
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -18,7 +20,8 @@ ENUMS: dict[str, set[str]] = {
     "accessModes": {"ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"},
     "effect": {"NoSchedule", "PreferNoSchedule", "NoExecute"},
     "imagePullPolicy": {"Always", "IfNotPresent", "Never"},
-    "operator": {"In", "NotIn", "Exists", "DoesNotExist", "Equal", "Gt", "Lt"},
+    "matchExpressions.operator": {"In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"},
+    "tolerations.operator": {"Exists", "Equal"},
     "pathType": {"Exact", "Prefix", "ImplementationSpecific"},
     "policyTypes": {"Ingress", "Egress"},
     "protocol": {"TCP", "UDP", "SCTP"},
@@ -26,7 +29,7 @@ ENUMS: dict[str, set[str]] = {
     "verbs": {"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "*"},
     "whenUnsatisfiable": {"DoNotSchedule", "ScheduleAnyway"},
 }
-"""Field name → what it may say, wherever the field stands."""
+"""Field, or field within a field → what it may say, wherever it stands."""
 
 TYPES: dict[str, set[str]] = {
     "Service.spec": {"ClusterIP", "NodePort", "LoadBalancer", "ExternalName"},
@@ -54,18 +57,7 @@ def problems(objects: Sequence[Object], *, given: Sequence[tuple[str, str]] = ()
         if template := pod_template(item):
             found += [f"{where}: {what}" for what in _pod(template["spec"])]
             found += [f"{where}: {what}" for what in _selected_by_own(item, template)]
-    return found + list(_references(objects, set(given)))
-
-
-def pod_template(item: Object) -> Object | None:
-    """The pod template of a workload."""
-    template: Object | None = item.get("spec", {}).get("template") if isinstance(item.get("spec"), dict) else None
-    return template
-
-
-def containers(pod: Object) -> list[Object]:
-    """Init containers and containers."""
-    return [*pod.get("initContainers", []), *pod["containers"]]
+    return found + list(references(objects, set(given)))
 
 
 def _repeated(objects: Sequence[Object]) -> Iterator[str]:
@@ -89,7 +81,11 @@ def _values(value: Any, path: str) -> Iterator[str]:
 
 def _value(name: str, value: Any, path: str) -> Iterator[str]:
     parent = re.sub(r"\[\d+\]$", "", path).rpartition(".")[2]
-    allowed = ENUMS.get(name) or (TYPES.get(path) or TYPES.get(parent) if name == "type" else None)
+    allowed = (
+        ENUMS.get(name)
+        or ENUMS.get(f"{parent}.{name}")
+        or (TYPES.get(path) or TYPES.get(parent) if name == "type" else None)
+    )
     if allowed:
         for word in value if isinstance(value, list) else [value]:
             if isinstance(word, str) and word not in allowed:
@@ -158,87 +154,3 @@ def _selected_by_own(item: Object, template: Object) -> Iterator[str]:
     selector, labels = item["spec"]["selector"]["matchLabels"], template["metadata"]["labels"]
     if not selector.items() <= labels.items():
         yield f"its selector {selector} does not select its own pods {labels}"
-
-
-def _references(objects: Sequence[Object], given: set[tuple[str, str]]) -> Iterator[str]:
-    there = {(item["kind"], item["metadata"]["name"]) for item in objects} | given
-    pods = [template for item in objects if (template := pod_template(item))]
-    for item in objects:
-        where = f"{item['kind']}/{item['metadata']['name']}"
-        for kind, name in _named(item):
-            if (kind, name) not in there:
-                yield f"{where}: names {kind}/{name}, which is not there"
-        yield from (f"{where}: {what}" for what in _selects(item, pods))
-        if item["kind"] == "Ingress":
-            yield from (f"{where}: {what}" for what in _ingress_ports(item, objects))
-
-
-def _named(item: Object) -> Iterator[tuple[str, str]]:
-    """Objects that ``item`` names."""
-    if template := pod_template(item):
-        yield from _named_by_pod(template["spec"])
-    if item["kind"] == "HorizontalPodAutoscaler":
-        target = item["spec"]["scaleTargetRef"]
-        yield target["kind"], target["name"]
-    if item["kind"] == "RoleBinding":
-        yield item["roleRef"]["kind"], item["roleRef"]["name"]
-        yield from ((subject["kind"], subject["name"]) for subject in item["subjects"])
-
-
-def _named_by_pod(pod: Object) -> Iterator[tuple[str, str]]:
-    if account := pod.get("serviceAccountName"):
-        yield "ServiceAccount", account
-    for volume in pod.get("volumes", []):
-        if "configMap" in volume:
-            yield "ConfigMap", volume["configMap"]["name"]
-        if "secret" in volume:
-            yield "Secret", volume["secret"]["secretName"]
-        if "persistentVolumeClaim" in volume:
-            yield "PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]
-    for container in containers(pod):
-        for source in container.get("envFrom", []):
-            yield "ConfigMap", source["configMapRef"]["name"]
-        for variable in container.get("env", []):
-            if secret := variable.get("valueFrom", {}).get("secretKeyRef"):
-                yield "Secret", secret["name"]
-
-
-def _selector(item: Object) -> Object | None:
-    spec = item.get("spec", {})
-    if item["kind"] == "Service":
-        return spec.get("selector")  # type: ignore[no-any-return]  # a tree of JSON values
-    if item["kind"] == "PodDisruptionBudget":
-        return spec["selector"]["matchLabels"]  # type: ignore[no-any-return]  # a tree of JSON values
-    if item["kind"] == "NetworkPolicy":
-        return spec["podSelector"].get("matchLabels")  # type: ignore[no-any-return]  # a tree of JSON values
-    return None
-
-
-def _selects(item: Object, pods: Sequence[Object]) -> Iterator[str]:
-    """A selector that selects no pod of these objects, or a port that the selected pods do not have."""
-    selector = _selector(item)
-    if not selector:
-        return
-    selected = [pod for pod in pods if selector.items() <= pod["metadata"]["labels"].items()]
-    if not selected:
-        yield f"selects {selector}, and no pod has these labels"
-    ports = {port.get("name") for pod in selected for c in containers(pod["spec"]) for port in c.get("ports", [])}
-    rules = item["spec"].get("ports", []) if item["kind"] == "Service" else []
-    rules += [port for rule in item["spec"].get("ingress", []) for port in rule.get("ports", [])]
-    for rule in rules:
-        port = rule.get("targetPort", rule["port"])
-        if isinstance(port, str) and port not in ports:
-            yield f"port {port!r}: the selected pods have {ports}"
-
-
-def _ingress_ports(item: Object, objects: Sequence[Object]) -> Iterator[str]:
-    services = {
-        o["metadata"]["name"]: {p.get("name") for p in o["spec"]["ports"]} for o in objects if o["kind"] == "Service"
-    }
-    for rule in item["spec"]["rules"]:
-        for path in rule["http"]["paths"]:
-            service = path["backend"]["service"]
-            if service["name"] not in services:
-                yield f"{path['path']}: no Service {service['name']}"
-            elif service["port"].get("name") not in services[service["name"]]:
-                yield f"{path['path']}: Service {service['name']} has no port {service['port']}"

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.deploy.kustomize import Object, find, kustomize, pods
-from tests.deploy.manifest_checks import containers, pod_template, problems
+from tests.deploy.manifest_checks import problems, quantity
+from tests.deploy.manifest_references import containers, pod_template
 from tests.deploy.schemas import OLDEST, VERSIONS, schema_problems
 
 if TYPE_CHECKING:
@@ -112,6 +113,55 @@ def damage(change: Callable[[list[Object]], object], *, expected: str) -> Any:
             expected="x",
         ),
         damage(lambda o: o.append(find(o, "Service", "influxdb")), expected="twice"),
+        damage(
+            lambda o: find(o, "RoleBinding", "prometheus")["subjects"][0].update(namespace="elsewhere"),
+            expected="its subject is in namespace elsewhere, not tierwise",
+        ),
+        damage(
+            lambda o: find(o, "HorizontalPodAutoscaler", "inference")["metadata"].update(namespace="elsewhere"),
+            expected="HorizontalPodAutoscaler/inference: is in namespace elsewhere",
+        ),
+        damage(
+            lambda o: find(o, "Deployment", "prometheus")["spec"]["template"]["spec"]["volumes"][0]["configMap"].update(
+                items=[{"key": "other.yaml", "path": "config.yaml"}]
+            ),
+            expected="has no key 'other.yaml'",
+        ),
+        damage(
+            lambda o: pods(o)["containers"][0]["env"].append(
+                {"name": "A", "valueFrom": {"configMapKeyRef": {"name": _settings(o), "key": "NO_SUCH"}}}
+            ),
+            expected="has no key 'NO_SUCH'",
+        ),
+        damage(
+            lambda o: pods(o)["containers"][0]["envFrom"].append({"secretRef": {"name": "forgotten"}}),
+            expected="names Secret/forgotten",
+        ),
+        damage(
+            lambda o: _egress(o)[0]["to"][0]["podSelector"]["matchLabels"].update(app="broker"),
+            expected="{'app': 'broker'}}}: no pod has these labels",
+        ),
+        damage(lambda o: _egress(o)[0]["ports"][0].update(port="amqp"), expected="these pods have no port ['amqp']"),
+        damage(lambda o: _egress(o)[0].pop("to"), expected="port 'mqtt' must be a number"),
+        damage(
+            lambda o: find(o, "NetworkPolicy", "influxdb")["spec"]["ingress"][0]["from"][0]["podSelector"][
+                "matchLabels"
+            ].update(app="writer"),
+            expected="from {'podSelector': {'matchLabels': {'app': 'writer'}}}: no pod",
+        ),
+        damage(
+            lambda o: find(o, "PodDisruptionBudget", "inference").update(
+                spec={"minAvailable": 2, "selector": {"matchLabels": {"app": "ml-inference"}}}
+            ),
+            expected="lets none of 2 replicas go",
+        ),
+        damage(
+            lambda o: pods(o)["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"][0][
+                "preference"
+            ]["matchExpressions"][0].update(operator="Equal"),
+            expected="'Equal' is none of",
+        ),
+        damage(lambda o: pods(o)["tolerations"][0].update(operator="In"), expected="'In' is none of"),
     ],
 )
 def test_checks_find(
@@ -121,6 +171,53 @@ def test_checks_find(
     change(objects)
     found = problems(objects, given=FROM_OUTSIDE) + schema_problems(objects, VERSIONS[-1])
     assert any(expected in problem for problem in found), found
+
+
+def _egress(objects: list[Object]) -> list[Object]:
+    rules: list[Object] = find(objects, "NetworkPolicy", "inference")["spec"]["egress"]
+    return rules
+
+
+def _settings(objects: list[Object]) -> str:
+    name: str = find(objects, "ConfigMap", "tierwise-settings")["metadata"]["name"]
+    return name
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_liveness_asks_the_event_loop(overlay: Callable[[str], list[Object]], name: str) -> None:
+    """The kernel takes connections for a process that hangs; readiness is another question."""
+    [container] = pods(overlay(name))["containers"]
+    assert container["livenessProbe"]["httpGet"]["path"] == "/health/live"
+    assert container["startupProbe"]["timeoutSeconds"] * container["startupProbe"]["failureThreshold"] >= 120
+
+
+def test_scaling_begins_where_a_replica_is_busy(overlay: Callable[[str], list[Object]]) -> None:
+    objects = overlay("k3s")
+    [metric] = find(objects, "HorizontalPodAutoscaler", "inference")["spec"]["metrics"]
+    limit = quantity(pods(objects)["containers"][0]["resources"]["limits"]["cpu"])
+    assert 0.3 * limit <= quantity(metric["resource"]["target"]["averageValue"]) <= 0.8 * limit
+
+
+def test_every_pod_says_where_it_may_go(overlay: Callable[[str], list[Object]]) -> None:
+    objects = overlay("k3s")
+    policies = [item["spec"] for item in objects if item["kind"] == "NetworkPolicy"]
+    closed = [spec["podSelector"].get("matchLabels") for spec in policies if "Egress" in spec["policyTypes"]]
+    for item in objects:
+        if template := pod_template(item):
+            assert any(labels and labels.items() <= template["metadata"]["labels"].items() for labels in closed)
+
+
+def test_ingress_routes_what_the_service_answers(overlay: Callable[[str], list[Object]]) -> None:
+    [rule] = find(overlay("k3s"), "Ingress", "inference")["spec"]["rules"]
+    assert [path["path"] for path in rule["http"]["paths"]] == ["/predict", "/health", "/metrics"]
+
+
+def test_what_keeps_data_stays_on_the_master(overlay: Callable[[str], list[Object]]) -> None:
+    for name in ("mosquitto", "prometheus", "influxdb"):
+        pod = find(overlay("k3s"), "Deployment", name)["spec"]["template"]["spec"]
+        [wish] = pod["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+        [expression] = wish["preference"]["matchExpressions"]
+        assert expression == {"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -177,6 +274,7 @@ def test_model_comes_another_way_with(tmp_path: Path, component: str) -> None:
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
+        "namespace": "tierwise",
         "resources": [_relative(overlay_folder, tmp_path)],
         "components": [_relative(KUBERNETES / "components" / component, tmp_path)],
     }

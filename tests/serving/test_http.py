@@ -168,12 +168,14 @@ async def test_health_tells_what_is_served_and_503_while_draining() -> None:
         ready = await client.get("/health")
         service.plane.accepting = False
         draining = await client.get("/health")
+        alive = await client.get("/health/live")
     assert ready.status_code == 200
     assert ready.json()["status"] == "ok"
     assert ready.json()["model"] == "sum"
     assert ready.json()["mqtt"] == "off"
     assert draining.status_code == 503
     assert "draining" in draining.json()["reason"]
+    assert (alive.status_code, alive.json()) == (200, {"status": "alive"})
 
 
 async def test_metrics_count_requests_by_outcome() -> None:

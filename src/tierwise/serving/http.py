@@ -33,6 +33,7 @@ def http_app(*, metrics: ServiceMetrics, health: Health) -> ASGIApp:
     return Starlette(
         routes=[
             Route("/health", _health_endpoint(health), methods=["GET"]),
+            Route("/health/live", _live, methods=["GET"]),
             Route("/metrics", _metrics_endpoint(metrics), methods=["GET"]),
             Route(PATH, _error(405, "use POST", {"allow": "POST"})),  # POST is not seen here
         ],
@@ -46,6 +47,11 @@ def _health_endpoint(health: Health) -> Callable[[HttpRequest], Awaitable[Respon
         return Response(msgspec.json.encode(report), 200 if report["status"] == "ok" else 503, media_type=JSON)
 
     return endpoint
+
+
+async def _live(_: HttpRequest) -> Response:
+    """An answer at all says that the event loop runs; a service that drains or waits for its broker is alive."""
+    return Response(b'{"status":"alive"}', media_type=JSON)
 
 
 def _metrics_endpoint(metrics: ServiceMetrics) -> Callable[[HttpRequest], Awaitable[Response]]:
