@@ -6,6 +6,8 @@ K3S_CONFIG_DIR=${K3S_CONFIG_DIR:-/etc/rancher/k3s}
 K3S_DATA_DIR=${K3S_DATA_DIR:-/var/lib/rancher/k3s}
 K3S_BIN_DIR=${K3S_BIN_DIR:-/usr/local/bin}
 K3S_INSTALL_URL=${K3S_INSTALL_URL:-https://get.k3s.io}
+# Where the installer puts k3s, which sudo leaves out of PATH on some systems.
+PATH=$PATH:$K3S_BIN_DIR
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -72,13 +74,17 @@ wait_for() {
     done
 }
 
-# Puts image archives (docker save, or k3s's own airgap images) where K3s imports them at its start.
+# Puts an image archive (docker save, or k3s's own airgap images) where K3s imports it at every start, and into a K3s
+# that runs: copy_images ARCHIVE [NAME]
 copy_images() {
-    [ -n "$1" ] || return 0
-    [ -f "$1" ] || fail "no image archive at $1"
-    images=$K3S_DATA_DIR/agent/images
-    run mkdir -p "$images"
-    run cp "$1" "$images/"
+    [ -f "$1" ] || [ -n "$DRY_RUN" ] || fail "no image archive at $1"
+    copy=$K3S_DATA_DIR/agent/images/${2:-${1##*/}}
+    run mkdir -p "$K3S_DATA_DIR/agent/images"
+    run cp "$1" "$copy"
+    run chmod 644 "$copy"
+    if command -v k3s >/dev/null 2>&1 && k3s ctr version >/dev/null 2>&1; then
+        run k3s ctr images import "$1"
+    fi
 }
 
 # Installs K3s with the roles of the arguments, unless it is installed: from a local binary and install script

@@ -14,7 +14,7 @@ setup-master.sh [--ip ADDRESS] [--images ARCHIVE] [--dry-run]
   --dry-run         say what would be done
 
 Run it as root; a second run changes nothing that is right. Without a network: K3S_BINARY and K3S_INSTALL_SCRIPT name
-local copies, see docs/deploy.md.
+local copies, see docs/deploy.md. INSTALL_K3S_VERSION pins the version of K3s.
 EOF
 }
 
@@ -68,4 +68,6 @@ else
     token=$(cat "$token_file")
 fi
 printf 'Master IP:  %s\nNode Token: %s\n' "$ip" "$token"
-printf '\nOn each worker:\n  sudo scripts/setup-worker.sh %s %s\n' "$ip" "$token"
+# A worker must not be newer than its master, also one that joins next year.
+version=$(k3s --version 2>/dev/null | sed -n 's/^k3s version \([^ ]*\).*/\1/p') || version=
+printf '\nOn each worker:\n  sudo %sscripts/setup-worker.sh %s %s\n' "${version:+INSTALL_K3S_VERSION=$version }" "$ip" "$token"

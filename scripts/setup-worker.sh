@@ -8,9 +8,10 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 usage() {
     cat <<'EOF'
 setup-worker.sh [--images ARCHIVE] [--dry-run] MASTER_IP NODE_TOKEN
+setup-worker.sh --images ARCHIVE [--dry-run]
 
   MASTER_IP, NODE_TOKEN  as setup-master.sh printed them; NODE_TOKEN - reads it from standard input
-  --images ARCHIVE       image archive for machines without a network (repeatable)
+  --images ARCHIVE       an image archive that this node shall have (repeatable); alone, on a worker that has joined
   --dry-run              say what would be done
 
 Run it as root; a second run with the same arguments changes nothing.
@@ -46,6 +47,14 @@ while [ $# -gt 0 ]; do
     shift
 done
 
+joined_to=$K3S_CONFIG_DIR/tierwise-master
+take_images() { printf '%s' "$archives" | while IFS= read -r archive; do copy_images "$archive"; done; }
+
+if [ -z "$master" ] && [ -n "$archives" ] && [ -f "$joined_to" ]; then
+    need_root
+    take_images
+    exit 0
+fi
 [ -n "$token" ] || misused "MASTER_IP and NODE_TOKEN are needed"
 is_host "$master" || misused "not an address: $master"
 [ "$token" != - ] || IFS= read -r token || fail "no token on standard input"
@@ -58,7 +67,7 @@ case $master in
 esac
 need_root
 
-printf '%s' "$archives" | while IFS= read -r archive; do copy_images "$archive"; done
+take_images
 
 reachable() {
     # Any answer will do: the API server says 401 to a stranger.
@@ -69,7 +78,6 @@ if [ -z "$DRY_RUN" ] && ! reachable; then
     fail "the master does not answer at $url: check the address, that the master runs, and that port 6443 (TCP) is open"
 fi
 
-joined_to=$K3S_CONFIG_DIR/tierwise-master
 if command -v k3s >/dev/null 2>&1 && [ -f "$joined_to" ]; then
     if [ "$(cat "$joined_to")" = "$url" ]; then
         say "This machine is a worker of $url already."

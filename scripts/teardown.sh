@@ -48,8 +48,24 @@ if command -v k3s >/dev/null 2>&1; then
     need_root
     kubectl() { k3s kubectl "$@"; }
 fi
+# The images of the service on this node, unless another namespace runs them.
+forget_images() {
+    command -v k3s >/dev/null 2>&1 || return 0
+    users=$(kubectl get pods --all-namespaces --selector app=ml-inference --output name 2>/dev/null) || return 0
+    [ -z "$users" ] || return 0
+    run rm -f "$K3S_DATA_DIR/agent/images/tierwise.tar"
+    k3s ctr images ls --quiet 2>/dev/null | grep '/tierwise:' | while read -r image; do
+        run k3s ctr images rm "$image"
+    done
+}
+
 if kubectl get --raw /readyz >/dev/null 2>&1 || [ -n "$DRY_RUN" ]; then
-    run kubectl delete namespace "$namespace" --ignore-not-found --timeout 180s
+    run kubectl delete namespace "$namespace" --ignore-not-found --timeout 180s || {
+        stuck="the namespace $namespace has not gone yet; see: kubectl get namespace $namespace -o yaml"
+        [ -n "$cluster" ] || fail "$stuck"
+        say "$stuck"
+    }
+    forget_images
 elif [ -z "$cluster" ]; then
     fail "the cluster does not answer"
 fi

@@ -8,21 +8,36 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from ruamel.yaml import YAML
+from tests.deploy.kustomize import Object, find_kubectl
+
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 TOOLS = (
     "awk", "cat", "chmod", "cp", "cut", "dirname", "env", "grep", "head", "id", "mkdir", "mktemp", "od", "rm", "sed",
-    "sh", "sha256sum", "sleep", "test", "touch", "tr", "wc",
+    "sh", "sha256sum", "sleep", "tar", "test", "touch", "tr", "wc",
 )  # fmt: skip
 
-# Answers as K3s does, once it "runs": a file says so.
+# Answers as K3s does, once it "runs": a file says so. Kustomizations are built for real.
 K3S = """
 case "$*" in
+--version) echo "k3s version v1.31.5+k3s1 (56ec5dd4)" ;;
+"kubectl kustomize "*) [ ! -f "$STATE/old-kubectl" ] || exit 1; exec "$REAL_KUBECTL" kustomize "$3" ;;
 "kubectl get --raw /readyz") [ -f "$STATE/running" ] || exit 1 ;;
-"kubectl get secret"*) [ -f "$STATE/secret" ] || exit 1 ;;
-"kubectl create -f -") cat >"$STATE/secret" ;;
-"kubectl create configmap"*) echo "kind: ConfigMap" ;;
-"kubectl apply"*" -f -") cat >"$STATE/applied" ;;
-"kubectl rollout"*) [ ! -f "$STATE/not-ready" ] || exit 1 ;;
+"kubectl get secret "*) [ ! -f "$STATE/no-answer" ] || exit 1; [ ! -f "$STATE/$4" ] || echo "secret/$4" ;;
+"kubectl get pods "*) [ ! -f "$STATE/pods" ] || cat "$STATE/pods" ;;
+"kubectl get nodes "*) [ ! -f "$STATE/nodes" ] || cat "$STATE/nodes" ;;
+"kubectl get deployment "*) [ ! -f "$STATE/running-image" ] || cat "$STATE/running-image" ;;
+"kubectl apply "*)
+    for file; do :; done
+    cp "$file" "$STATE/applied"
+    for secret in tierwise-mqtt tierwise-grafana; do
+        ! grep -q "^  name: $secret$" "$file" || touch "$STATE/$secret"
+    done
+    ;;
+"kubectl rollout "*) [ ! -f "$STATE/not-ready" ] || exit 1 ;;
+"kubectl delete namespace "*) [ ! -f "$STATE/stuck" ] || exit 1 ;;
+"ctr version") [ -f "$STATE/running" ] || exit 1 ;;
+"ctr images ls "*) [ ! -f "$STATE/images" ] || cat "$STATE/images" ;;
 esac
 """
 
@@ -49,7 +64,11 @@ DOCKER = """
 case "$1" in
 info) [ ! -f "$STATE/no-engine" ] || exit 1 ;;
 build) [ ! -f "$STATE/build-fails" ] || exit 1 ;;
-save) echo image >"$3" ;;
+image) echo "sha256:$(cat "$STATE/image-id" 2>/dev/null || echo 0123456789abcdef)" ;;
+save)
+    printf '[{"Config":"c.json","RepoTags":["%s"],"Layers":[]}]' "$4" >"$STATE/manifest.json"
+    tar -cf "$3" -C "$STATE" manifest.json
+    ;;
 esac
 """
 
@@ -79,8 +98,17 @@ class Machine:
         path.chmod(0o755)
 
     def set(self, fact: str) -> None:
-        """``running``, ``no-network``, ``installer-fails``, ``not-ready``, ``no-engine``, ``build-fails``."""
+        """``running``, ``no-network``, ``installer-fails``, ``not-ready``, ``no-engine``, ``build-fails``,
+        ``old-kubectl``, ``no-answer``, ``stuck``."""
         (self.state / fact).touch()
+
+    def tell(self, what: str, text: str) -> None:
+        """``nodes``, ``pods``, ``images``, ``running-image``, ``image-id``: what the cluster or the engine answers."""
+        (self.state / what).write_text(text)
+
+    def applied(self) -> list[Object]:
+        """The objects of the last ``kubectl apply``."""
+        return list(YAML(typ="safe", pure=True).load_all((self.state / "applied").read_text()))
 
     def install_k3s(self) -> None:
         """K3s is installed and runs."""
@@ -97,6 +125,7 @@ class Machine:
         environment = {
             "PATH": str(self.bin),
             "STATE": str(self.state),
+            "REAL_KUBECTL": find_kubectl(),
             "BIN": str(self.bin),
             "K3S_DATA_DIR": str(self.data),
             "K3S_CONFIG_DIR": str(self.folder / "etc"),
