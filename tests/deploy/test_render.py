@@ -132,14 +132,20 @@ def test_passwords_are_random_kept_and_closed_to_others(
     assert (other / name).read_text() != password
 
 
-def test_compose_file_is_taken_by_compose(options: Callable[..., DeployOptions]) -> None:
-    need(program="docker-compose")
-    out = render(options(target="compose", settings={"TIERWISE_QUEUE_SIZE": "7"})).out
+def compose_services(out: Path) -> dict[str, Any]:
+    """What Compose reads out of a rendered folder."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("COMPOSE")}
     command = ["docker-compose", "-f", str(out / "docker" / "compose.yaml"), "config"]
     shown = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
     assert shown.returncode == 0, shown.stderr
-    services = YAML(typ="safe", pure=True).load(shown.stdout)["services"]
+    services: dict[str, Any] = YAML(typ="safe", pure=True).load(shown.stdout)["services"]
+    return services
+
+
+def test_compose_file_is_taken_by_compose(options: Callable[..., DeployOptions]) -> None:
+    need(program="docker-compose")
+    out = render(options(target="compose", settings={"TIERWISE_QUEUE_SIZE": "7"})).out
+    services = compose_services(out)
     assert set(services) == {"mosquitto", "edge", "cloud", "prometheus", "influxdb", "grafana"}
     assert f"{out / 'model'}:/app/models:ro" in services["edge"]["volumes"]
     assert services["edge"]["environment"]["TIERWISE_QUEUE_SIZE"] == "7"
@@ -173,7 +179,21 @@ def test_compose_leaves_the_cloud_out_for_a_model_that_has_nothing_for_it(
         ({"settings": {"TIERWISE_NO_SUCH": "1"}}, "TIERWISE_NO_SUCH"),
         ({"settings": {"MODEL_PATH": "/x"}}, "MODEL_PATH"),
         ({"target": "compose", "settings": {"MQTT_BROKER_HOST": "x"}}, "MQTT_BROKER_HOST"),
-        ({"settings": {"TIERWISE_MQTT_USERNAME": "a\nb"}}, "line break"),
+        ({"settings": {"TIERWISE_MQTT_USERNAME": "user"}}, "mqtt.env"),
+        ({"settings": {"TIERWISE_SERVICE_ID": "one"}}, "each replica has its own"),
+        ({"target": "compose", "settings": {"TIERWISE_SERVICE_ID": "one"}}, "each replica has its own"),
+        ({"target": "compose", "settings": {"TIERWISE_MQTT": "x:1883"}}, "TIERWISE_MQTT cannot be set"),
+        ({"target": "compose", "tier": "cloud"}, "--tier is for Kubernetes"),
+        ({"target": "compose", "namespace": "site"}, "--namespace is for Kubernetes"),
+        ({"target": "compose", "delivery": "pvc"}, "--delivery is for Kubernetes"),
+        (
+            {"target": "compose", "delivery": "url", "model_url": "http://a/model.yaml"},
+            "--delivery is for Kubernetes; --model-url is for Kubernetes",
+        ),
+        ({"settings": {"MQTT_BROKER_HOST": "tcp://a:1"}}, "MQTT_BROKER_HOST: expected a host name"),
+        ({"settings": {"MQTT_BROKER_PORT": "mqtt"}}, "MQTT_BROKER_PORT: expected a port"),
+        ({"settings": {"TIERWISE_OTLP": "collector:4318"}}, "TIERWISE_OTLP: expected http"),
+        ({"delivery": "url", "model_url": "http://a:99999/model.yaml"}, "--model-url: expected http"),
     ],
 )
 def test_options_that_cannot_be_meant_are_named(
@@ -181,6 +201,88 @@ def test_options_that_cannot_be_meant_are_named(
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         render(options(**values))
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a$b", "${HOME}", "'a'", 'a"b', "a #b", "#a", " a", "a ", "a\\nb", "`a`"])
+@pytest.mark.parametrize("target", ["minimal", "compose"])
+def test_value_that_would_be_changed_on_the_way_is_refused(
+    options: Callable[..., DeployOptions], target: str, value: str
+) -> None:
+    with pytest.raises(ConfigurationError, match="is not possible here"):
+        render(options(target=target, settings={"TIERWISE_RUNTIME": value}))
+
+
+@pytest.mark.parametrize("value", ["a=b", "a#b", "a b", "{a: [1, 2]}", "ä", "a;b|c&d", "%20~!*?<>"])
+def test_other_values_arrive_as_they_are(options: Callable[..., DeployOptions], value: str) -> None:
+    out = render(options(target="minimal", settings={"TIERWISE_RUNTIME": value})).out
+    assert find(kustomize(out), "ConfigMap", "tierwise-settings")["data"]["TIERWISE_RUNTIME"] == value
+
+
+@pytest.mark.parametrize("value", ["a=b", "a#b", "a b", "{a: [1, 2]}", "a;b|c&d", "%20~!*?<>"])
+def test_other_values_arrive_in_compose(options: Callable[..., DeployOptions], value: str) -> None:
+    need(program="docker-compose")
+    out = render(options(target="compose", settings={"TIERWISE_RUNTIME": value})).out
+    assert compose_services(out)["edge"]["environment"]["TIERWISE_RUNTIME"] == value
+
+
+@pytest.mark.parametrize(
+    ("values", "ports"),
+    [
+        ({}, set()),
+        ({"settings": {"MQTT_BROKER_HOST": "mosquitto", "TIERWISE_INFLUX": "http://influxdb:8086"}}, set()),
+        ({"settings": {"TIERWISE_INFLUX": "off", "TIERWISE_OTLP": "off"}}, set()),
+        ({"settings": {"MQTT_BROKER_HOST": "192.168.1.10"}}, {1883}),
+        ({"settings": {"MQTT_BROKER_HOST": "edge.local", "MQTT_BROKER_PORT": "8883"}}, {8883}),
+        ({"settings": {"TIERWISE_MQTT": "[fd00::1]:1884"}}, {1884}),
+        ({"settings": {"TIERWISE_INFLUX": "https://influx.local"}}, {443}),
+        ({"settings": {"TIERWISE_OTLP": "http://collector:4318/v1/traces"}}, {4318}),
+        ({"delivery": "url", "model_url": "http://host:9000/model.yaml"}, {80, 443, 9000}),
+    ],
+)
+def test_policy_lets_the_service_reach_what_its_settings_name(
+    options: Callable[..., DeployOptions], values: Values, ports: set[int]
+) -> None:
+    objects = kustomize(render(options(**values)).out)
+    assert problems(objects) == []
+    rules = find(objects, "NetworkPolicy", "inference")["spec"]["egress"]
+    assert {port["port"] for rule in rules if "to" not in rule for port in rule["ports"]} - {53} == ports
+
+
+@pytest.mark.parametrize("settings", [{}, {"MQTT_BROKER_HOST": "edge.local"}], ids=["own", "other"])
+def test_broker_of_another_place_replaces_our_own(
+    options: Callable[..., DeployOptions], settings: dict[str, str]
+) -> None:
+    objects = kustomize(render(options(tier="cloud", settings=settings)).out)
+    kinds = {item["kind"] for item in objects if item["metadata"]["name"] == "mosquitto"}
+    assert kinds == ({"Deployment", "Service", "PersistentVolumeClaim", "NetworkPolicy"} if not settings else set())
+
+
+@pytest.mark.parametrize("target", ["compose", "k3s"])
+def test_what_containers_mount_can_be_read_whatever_the_umask(
+    options: Callable[..., DeployOptions], target: str
+) -> None:
+    before = os.umask(0o077)
+    try:
+        out = render(options(target=target)).out
+    finally:
+        os.umask(before)
+    mounted = [out / "docker" / "mosquitto", out / "monitoring", out / "model"]
+    for path in (entry for folder in mounted for entry in [folder, *folder.rglob("*")]):
+        assert path.stat().st_mode & (0o005 if path.is_dir() else 0o004), path
+    assert out.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("target", ["compose", "k3s"])
+def test_what_cannot_be_rendered_leaves_no_folder(
+    options: Callable[..., DeployOptions], tmp_path: Path, large_model: Path, target: str
+) -> None:
+    wrong: list[Values] = [{"model": tmp_path / "nowhere"}]
+    if target == "k3s":
+        wrong += [{"model": large_model}, {"settings": {"MQTT_BROKER_PORT": "0"}}]
+    for values in wrong:
+        with pytest.raises((ModelError, ConfigurationError)):
+            render(options(target=target, **values))
+        assert not (tmp_path / "out").exists()
 
 
 def test_too_large_a_model_needs_another_delivery(options: Callable[..., DeployOptions], large_model: Path) -> None:

@@ -15,6 +15,8 @@ from tests.deploy.manifest_references import containers
 from tests.deploy.schemas import OLDEST, VERSIONS, schema_problems
 from tests.scripts.machine import SCRIPTS, Machine, make_machine
 
+from tierwise.deploy.options import DeployOptions
+from tierwise.deploy.render import render
 from tierwise.models.fetch import fetch_model
 
 if TYPE_CHECKING:
@@ -420,6 +422,18 @@ def test_deploy_builds_the_image_that_the_folder_wants(machine: Machine, tmp_pat
     assert "--target cloud --tag tierwise:cloud " in build
     assert " ".join(options) in build
     assert pods(machine.applied())["containers"][0]["image"] == "tierwise:cloud-0123456789ab"
+
+
+def test_deploy_takes_what_tierwise_deploy_writes(machine: Machine, anomaly_detector: Path, tmp_path: Path) -> None:
+    machine.install_k3s()
+    render(DeployOptions(model=anomaly_detector, out=tmp_path / "out", tier="cloud", namespace="cloud-site"))
+    done = machine.run("deploy.sh", "--from", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    objects = machine.applied()
+    assert problems(objects) == []
+    assert {c["image"] for c in containers(pods(objects))} == {"tierwise:cloud-0123456789ab"}
+    assert find(objects, "Deployment", "inference")["metadata"]["namespace"] == "cloud-site"
+    assert machine.calls()[-1].startswith("k3s kubectl rollout status deployment/inference --namespace cloud-site")
 
 
 def test_image_of_a_registry_is_not_built(machine: Machine, tmp_path: Path) -> None:

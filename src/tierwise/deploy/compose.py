@@ -10,18 +10,19 @@ from tierwise.deploy.secret_files import keep_or_make
 from tierwise.deploy.trees import copy_tree
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tierwise.deploy.model_files import ModelFiles
     from tierwise.deploy.options import DeployOptions
 
 PARTS = ("docker/compose.yaml", "docker/mosquitto", "docker/prometheus", "monitoring")
 
 
-def render_compose(options: DeployOptions) -> ModelFiles:
+def render_compose(options: DeployOptions, model: ModelFiles) -> None:
     """Writes the compose file, what it mounts, the model, passwords and ``.env`` into ``options.out``.
 
-    The cloud service is left out (``CLOUD_REPLICAS=0``) where the model has no artifact for it.
+    The cloud service is left out (``CLOUD_REPLICAS=0``) where ``model`` has no artifact for it.
     """
-    cloud, model = _model(options)
     for part in PARTS:
         copy_tree(part, options.out)
     copy_files(model, options.out / "model")
@@ -32,19 +33,19 @@ def render_compose(options: DeployOptions) -> ModelFiles:
         "COMPOSE_PROJECT_NAME": "tierwise",
         "MODEL_DIR": "../model",
         "MODEL_PATH": model.path_in_container,
-        "CLOUD_REPLICAS": "1" if cloud else "0",
+        "CLOUD_REPLICAS": "1" if "cloud" in model.tiers else "0",
     }
     (docker / ".env").write_text("".join(f"{name}={value}\n" for name, value in values.items()), encoding="utf-8")
     settings = "".join(f"{name}={value}\n" for name, value in options.settings.items())
     (docker / "service.env").write_text(settings, encoding="utf-8")
-    return model
 
 
-def _model(options: DeployOptions) -> tuple[bool, ModelFiles]:
-    edge = find_model_files(options.model, ("edge",))
+def find_compose_model(path: Path) -> ModelFiles:
+    """The model for the edge, and for the cloud where it has something for PyTorch. Raises ``ModelError``."""
+    edge = find_model_files(path, ("edge",))
     if not edge.has_card:
-        return False, edge
+        return edge
     try:
-        return True, find_model_files(options.model, ("edge", "cloud"))
+        return find_model_files(path, ("edge", "cloud"))
     except ModelError:
-        return False, edge  # the model has nothing for PyTorch: the edge alone
+        return edge

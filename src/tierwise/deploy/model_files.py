@@ -27,6 +27,9 @@ class ModelFiles(msgspec.Struct, frozen=True):
     sha256: str
     total_bytes: int
 
+    tiers: tuple[str, ...]
+    """Where it can be served."""
+
     @property
     def has_card(self) -> bool:
         """Whether the first file is a model card, which then names and checks the others."""
@@ -52,7 +55,7 @@ def find_model_files(path: Path, tiers: tuple[str, ...]) -> ModelFiles:
         return _of_card(card, folder, tiers)
     if path.suffix not in SUFFIXES:
         raise ModelFileError(f"{path}: expected a model folder or a file with one of {', '.join(sorted(SUFFIXES))}")
-    return _described(path.stem, "1", (path,))
+    return _described(path.stem, "1", (path,), tiers)
 
 
 def copy_files(model: ModelFiles, folder: Path) -> None:
@@ -75,8 +78,9 @@ def _of_card(card: ModelCard, folder: Path, tiers: tuple[str, ...]) -> ModelFile
     files = [folder / name for name in dict.fromkeys(wanted)]
     for file in files:
         verify(card, file)
-    return _described(card.name, card.version, (folder / CARD_NAME, *files))
+    return _described(card.name, card.version, (folder / CARD_NAME, *files), tiers)
 
 
-def _described(name: str, version: str, files: tuple[Path, ...]) -> ModelFiles:
-    return ModelFiles(name, version, files, sha256_of(files[0]), sum(file.stat().st_size for file in files))
+def _described(name: str, version: str, files: tuple[Path, ...], tiers: tuple[str, ...]) -> ModelFiles:
+    size = sum(file.stat().st_size for file in files)
+    return ModelFiles(name, version, files, sha256_of(files[0]), size, tiers)

@@ -24,6 +24,8 @@ MAX_CONFIGMAP_BYTES = 900_000
 
 MAX_REPLICAS = 1000
 
+_KUBERNETES_ONLY = ("tier", "image", "replicas", "max_replicas", "namespace", "delivery", "model_url")
+
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _IMAGE = re.compile(r"[a-z0-9][a-z0-9._/:-]*(:[A-Za-z0-9_][\w.-]{0,127}|@sha256:[0-9a-f]{64})")
 _COMPOSE_SETS = {
@@ -31,11 +33,20 @@ _COMPOSE_SETS = {
     "MQTT_BROKER_PORT",
     "TIERWISE_CLOUD_LATENCY_MS",
     "TIERWISE_INFLUX",
-    "TIERWISE_MQTT_USERNAME",
+    "TIERWISE_MQTT",
     "TIERWISE_REQUEST_TOPIC",
     "TIERWISE_SHARE_GROUP",
 }
-_OURS = ("MODEL_PATH", "TIERWISE_TIER", "TIERWISE_MQTT_PASSWORD_FILE", "TIERWISE_HTTP")
+_OURS = {
+    "MODEL_PATH": "the MODEL argument says it",
+    "TIERWISE_HTTP": "the manifests say it",
+    "TIERWISE_MQTT_PASSWORD_FILE": "the password is in the rendered folder: mqtt.env, or docker/mqtt-password",
+    "TIERWISE_MQTT_USERNAME": "the user is in the rendered folder: mqtt.env, or MQTT_USERNAME in docker/.env",
+    "TIERWISE_SERVICE_ID": "each replica has its own",
+    "TIERWISE_TIER": "--tier says it",
+}
+_CHANGED_ON_THE_WAY = re.compile(r"[$\"'\\`\x00-\x1f\x7f]|^\s|\s$|\s#|^#")
+"""What Compose or kustomize reads as something else: variables, quotes, comments, line breaks, spaces at the ends."""
 
 
 class DeployOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,26 +68,18 @@ class DeployOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 def known_settings() -> set[str]:
     """Environment variables that a deployment may set."""
-    return {field.setting.env for field in fields()} - set(_OURS) | {"MQTT_BROKER_HOST", "MQTT_BROKER_PORT"}
+    return {field.setting.env for field in fields()} - _OURS.keys() | {"MQTT_BROKER_HOST", "MQTT_BROKER_PORT"}
 
 
 def check(options: DeployOptions) -> None:
     """Raises ``ConfigurationError`` with everything that cannot be meant."""
-    problems = [*_choices(options), *_numbers(options), *_delivery(options)]
+    problems = [*_choices(options), *_numbers(options), *_delivery(options), *_settings(options)]
     if not _DNS_LABEL.fullmatch(options.namespace):
         problems.append(f"--namespace: expected lower-case letters, digits and -, got {options.namespace!r}")
     if options.image is not None and not _IMAGE.fullmatch(options.image):
         problems.append(f"--image: expected NAME:VERSION or NAME@sha256:…, got {options.image!r}")
-    settable = known_settings() - (_COMPOSE_SETS if options.target == "compose" else set())
-    unknown = sorted(set(options.settings) - settable)
-    if unknown:
-        problems.append(f"--set: {', '.join(unknown)} cannot be set here; see docs/settings.md")
-    problems += [
-        f"--set {name}: no line break is possible here" for name, value in options.settings.items() if "\n" in value
-    ]
     if options.target == "compose":
-        given = {"--replicas": options.replicas, "--max-replicas": options.max_replicas, "--image": options.image}
-        problems += [f"{name} is for Kubernetes" for name, value in given.items() if value is not None]
+        problems += [f"{name} is for Kubernetes" for name in _changed(options, _KUBERNETES_ONLY)]
     if problems:
         raise ConfigurationError("; ".join(problems))
 
@@ -104,6 +107,26 @@ def _numbers(options: DeployOptions) -> list[str]:
     if options.replicas and options.max_replicas and options.replicas > options.max_replicas:
         problems.append(f"--replicas {options.replicas} is more than --max-replicas {options.max_replicas}")
     return problems
+
+
+def _settings(options: DeployOptions) -> list[str]:
+    problems = []
+    known = known_settings()
+    for name, value in options.settings.items():
+        if name in _OURS:
+            problems.append(f"--set {name} cannot be set here: {_OURS[name]}")
+        elif name not in known:
+            problems.append(f"--set {name} cannot be set here; see docs/settings.md")
+        elif options.target == "compose" and name in _COMPOSE_SETS:
+            problems.append(f"--set {name} cannot be set here: docker/compose.yaml sets it for each service")
+        if found := _CHANGED_ON_THE_WAY.search(value):
+            problems.append(f"--set {name}: {found[0]!r} is not possible here (quotes, $, \\, comments, line breaks)")
+    return problems
+
+
+def _changed(options: DeployOptions, names: tuple[str, ...]) -> list[str]:
+    plain = DeployOptions(model=options.model, out=options.out)
+    return [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) != getattr(plain, name)]
 
 
 def _delivery(options: DeployOptions) -> list[str]:

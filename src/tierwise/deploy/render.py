@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tierwise.core.errors import ConfigurationError
-from tierwise.deploy.compose import render_compose
-from tierwise.deploy.kubernetes import render_kubernetes
+from tierwise.deploy.compose import find_compose_model, render_compose
+from tierwise.deploy.kubernetes import kustomization, render_kubernetes
 from tierwise.deploy.model_files import find_model_files
 from tierwise.deploy.options import check
 
@@ -40,13 +40,15 @@ def render(options: DeployOptions) -> Rendered:
     """
     check(options)
     if options.target == "compose":
+        model = find_compose_model(options.model)
         _prepare(options.out)
-        model = render_compose(options)
+        render_compose(options, model)
         apply = f"docker compose -f {options.out / 'docker' / 'compose.yaml'} up --detach"
     else:
         model = find_model_files(options.model, (options.tier,))
+        content = kustomization(options, model)
         _prepare(options.out)
-        render_kubernetes(options, model)
+        render_kubernetes(options, model, content)
         apply = f"kubectl apply --server-side -k {options.out}"
     return Rendered(options.out, options.target, model.name, model.version, model.sha256, apply)
 

@@ -30,3 +30,10 @@ def copy_tree(part: str, out: Path) -> None:
     else:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
+    _open_for_reading(target)
+
+
+def _open_for_reading(path: Path) -> None:
+    """Containers mount this and run as other users, whatever the umask was here; the folder above is closed."""
+    for entry in [path, *path.rglob("*")]:
+        entry.chmod(0o755 if entry.is_dir() or entry.stat().st_mode & 0o100 else 0o644)
