@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from ruamel.yaml import YAML
 
 from tests.components import need
+from tests.deploy.manifest_checks import quantity
 from tierwise.live.processes import child_process, free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 ROOT = Path(__file__).parents[2]
+MOSQUITTO_CONF = ROOT / "docker" / "mosquitto" / "mosquitto.conf"
 PASSWORD = "correct horse battery staple"
 
 
@@ -37,6 +40,37 @@ def test_prometheus_takes_its_configuration(tmp_path: Path, file: str) -> None:
     command = ["promtool", "check", "config", "--syntax-only", str(tmp_path / "config.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def found_pod(name: str, *, app: str = "ml-inference", phase: str = "Running", port: str = "http") -> dict[str, Any]:
+    """A target as Prometheus finds it in a cluster, before relabelling."""
+    about = {"pod_name": name, "pod_node_name": "worker1", "pod_phase": phase}
+    about |= {"pod_label_app": app, "pod_container_port_name": port}
+    return {"targets": ["10.42.1.7:8080"], "labels": {f"__meta_kubernetes_{key}": word for key, word in about.items()}}
+
+
+def test_prometheus_scrapes_running_replicas_by_the_name_of_their_pod(tmp_path: Path) -> None:
+    need(program="promtool")
+    yaml = YAML(typ="safe", pure=True)
+    config = yaml.load(ROOT / "kubernetes" / "base" / "monitoring" / "config.yaml")
+    [job] = [job for job in config["scrape_configs"] if job["job_name"] == "tierwise"]
+    del job["kubernetes_sd_configs"]
+    job["static_configs"] = [
+        found_pod("inference-a"),
+        found_pod("inference-fetching", phase="Pending"),
+        found_pod("inference-evicted", phase="Failed"),
+        found_pod("mosquitto-a", app="mosquitto"),
+        found_pod("inference-b", port="debug"),
+    ]
+    yaml.dump(config, tmp_path / "config.yaml")
+    command = ["promtool", "check", "service-discovery", str(tmp_path / "config.yaml"), "tierwise", "--timeout=5s"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    kept = [target["labels"] for target in json.loads(done.stdout) if target.get("labels")]
+    assert [(labels["instance"], labels["pod"], labels["node"]) for labels in kept] == [
+        ("inference-a", "inference-a", "worker1")
+    ]
+    assert kept[0]["__address__"] == "10.42.1.7:8080"
 
 
 @pytest.mark.parametrize("file", CONFIGURATIONS)
@@ -83,6 +117,13 @@ async def _listens(port: int) -> bool:
     return True
 
 
+def output_of(command: list[str]) -> str:
+    need(program=command[0])
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode in {0, 27}, done.stderr  # 27: the time of -W is over
+    return done.stdout
+
+
 def publish(port: int, *options: str) -> int:
     """Exit code of ``mosquitto_pub``: 0 published, 5 not authorised."""
     need(program="mosquitto_pub")
@@ -90,22 +131,29 @@ def publish(port: int, *options: str) -> int:
     return subprocess.run(command, capture_output=True, check=False, timeout=20).returncode
 
 
-def test_password_is_hashed_where_a_temporary_file_can_be_written() -> None:
-    """``mosquitto_passwd`` needs /tmp, and the root is read-only in both deployments."""
-    yaml = YAML(typ="safe", pure=True)
-    compose = yaml.load(ROOT / "docker" / "compose.yaml")["services"]["mosquitto"]
-    assert compose["read_only"] is True
-    assert any(mount.startswith("/tmp:") for mount in compose["tmpfs"])
-    [pod] = [
-        item["spec"]["template"]["spec"]
-        for item in yaml.load_all(ROOT / "kubernetes" / "base" / "mosquitto" / "mosquitto.yaml")
-        if item["kind"] == "Deployment"
-    ]
-    [hashing] = pod["initContainers"]
-    assert {"/tmp", "/mosquitto/run"} <= {mount["mountPath"] for mount in hashing["volumeMounts"]}
-
-
 async def test_broker_asks_for_the_password(broker_port: int) -> None:
     assert publish(broker_port, "-u", "tierwise", "-P", PASSWORD) == 0
     assert publish(broker_port, "-u", "tierwise", "-P", "wrong") != 0
     assert publish(broker_port) != 0
+
+
+async def test_broker_keeps_less_for_a_slow_client_than_its_own_limit(broker_port: int, tmp_path: Path) -> None:
+    """100 MB for a subscriber that is away: the broker keeps 64 MiB of it and lives, instead of being killed at 256."""
+    login = ["-p", str(broker_port), "-u", "tierwise", "-P", PASSWORD]
+    away = ["mosquitto_sub", *login, "-t", "a", "-q", "1", "-i", "slow", "-c"]
+    output_of([*away, "-E"])  # subscribes and goes
+    payload = tmp_path / "payload"
+    payload.write_bytes(bytes(1_000_000))
+    sent = ["mosquitto_pub", *login, "-t", "a", "-q", "1", "-f", str(payload), "--repeat", "100"]
+    output_of(sent)
+    kept = sum(int(size) for size in output_of([*away, "-F", "%l", "-W", "3"]).split())
+    assert 50_000_000 < kept < 70_000_000
+    assert publish(broker_port, "-u", "tierwise", "-P", PASSWORD) == 0
+
+
+def test_broker_stays_below_the_limit_of_its_container() -> None:
+    conf = dict(line.split(maxsplit=1) for line in MOSQUITTO_CONF.read_text().splitlines() if line[:1].isalpha())
+    items = YAML(typ="safe", pure=True).load_all(ROOT / "kubernetes" / "base" / "mosquitto" / "mosquitto.yaml")
+    [pod] = [item["spec"]["template"]["spec"] for item in items if item["kind"] == "Deployment"]
+    limit = quantity(pod["containers"][0]["resources"]["limits"]["memory"])
+    assert int(conf["max_queued_bytes"]) < int(conf["memory_limit"]) < limit

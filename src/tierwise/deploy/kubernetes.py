@@ -36,7 +36,7 @@ CLOUD_MEMORY = {"requests": "512Mi", "limits": "1536Mi"}
 
 
 def render_kubernetes(options: DeployOptions, model: ModelFiles, content: dict[str, Any]) -> None:
-    """Writes the trees, the model, passwords, settings and ``content`` (``kustomization.yaml``) into ``options.out``."""
+    """Writes the trees, the model, passwords, settings and ``kustomization.yaml`` (``content``)."""
     for part in PARTS:
         copy_tree(part, options.out)
     copy_files(model, options.out / "model")
