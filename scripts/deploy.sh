@@ -114,6 +114,7 @@ build_image() {
     tagged=$image-$(printf '%.12s' "${id#sha256:}")
     run docker tag "$image" "$tagged"
     run docker save --output "$built_archive" "$tagged"
+    run chmod 644 "$built_archive"
     image=$tagged
 }
 

@@ -138,22 +138,22 @@ async def test_broker_asks_for_the_password(broker_port: int) -> None:
 
 
 async def test_broker_keeps_less_for_a_slow_client_than_its_own_limit(broker_port: int, tmp_path: Path) -> None:
-    """100 MB for a subscriber that is away: the broker keeps 64 MiB of it and lives, instead of being killed at 256."""
+    """60 MB for a subscriber that is away: the broker keeps 32 MiB of it, and whoever sends notices nothing."""
     login = ["-p", str(broker_port), "-u", "tierwise", "-P", PASSWORD]
     away = ["mosquitto_sub", *login, "-t", "a", "-q", "1", "-i", "slow", "-c"]
     output_of([*away, "-E"])  # subscribes and goes
     payload = tmp_path / "payload"
     payload.write_bytes(bytes(1_000_000))
-    sent = ["mosquitto_pub", *login, "-t", "a", "-q", "1", "-f", str(payload), "--repeat", "100"]
+    sent = ["mosquitto_pub", *login, "-t", "a", "-q", "1", "-f", str(payload), "--repeat", "60"]
     output_of(sent)
     kept = sum(int(size) for size in output_of([*away, "-F", "%l", "-W", "3"]).split())
-    assert 50_000_000 < kept < 70_000_000
+    assert 30_000_000 < kept < 40_000_000
     assert publish(broker_port, "-u", "tierwise", "-P", PASSWORD) == 0
 
 
-def test_broker_stays_below_the_limit_of_its_container() -> None:
+def test_broker_stays_below_the_limit_of_its_container_with_some_slow_clients() -> None:
     conf = dict(line.split(maxsplit=1) for line in MOSQUITTO_CONF.read_text().splitlines() if line[:1].isalpha())
     items = YAML(typ="safe", pure=True).load_all(ROOT / "kubernetes" / "base" / "mosquitto" / "mosquitto.yaml")
     [pod] = [item["spec"]["template"]["spec"] for item in items if item["kind"] == "Deployment"]
     limit = quantity(pod["containers"][0]["resources"]["limits"]["memory"])
-    assert int(conf["max_queued_bytes"]) < int(conf["memory_limit"]) < limit
+    assert 5 * int(conf["max_queued_bytes"]) < limit

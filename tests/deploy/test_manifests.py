@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from tests.deploy.kustomize import Object, find, kustomize, pods
 from tests.deploy.manifest_checks import problems, quantity
@@ -227,18 +228,34 @@ def test_every_pod_is_closed(overlay: Callable[[str], list[Object]], name: str) 
         template = pod_template(item)
         if template is None:
             continue
-        pod = template["spec"]
-        assert pod["securityContext"]["runAsNonRoot"] is True
-        assert pod["securityContext"]["runAsUser"] > 0
-        assert pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
-        assert not any("hostPath" in volume for volume in pod.get("volumes", []))
-        assert not any(pod.get(shared) for shared in ("hostNetwork", "hostPID", "hostIPC"))
-        for container in containers(pod):
-            closed = container["securityContext"]
-            assert closed["allowPrivilegeEscalation"] is False
-            assert closed["readOnlyRootFilesystem"] is True
-            assert closed["capabilities"]["drop"] == ["ALL"]
-            assert container["resources"].keys() >= {"requests", "limits"}
+        assert_closed(template["spec"])
+
+
+def assert_closed(pod: Object) -> None:
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] > 0
+    assert pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+    assert not any("hostPath" in volume for volume in pod.get("volumes", []))
+    assert not any(pod.get(shared) for shared in ("hostNetwork", "hostPID", "hostIPC"))
+    for container in containers(pod):
+        closed = container["securityContext"]
+        assert closed["allowPrivilegeEscalation"] is False
+        assert closed["readOnlyRootFilesystem"] is True
+        assert closed["capabilities"]["drop"] == ["ALL"]
+        assert container["resources"].keys() >= {"requests", "limits"}
+
+
+def test_filler_may_run_beside_the_deployment_and_holds_its_claim_open() -> None:
+    folder = KUBERNETES / "components" / "model-pvc"
+    yaml = YAML(typ="safe", pure=True)
+    filler, claim = yaml.load(folder / "filler.yaml"), yaml.load(folder / "claim.yaml")
+    assert_closed(filler["spec"])
+    for version in VERSIONS:
+        assert schema_problems([filler, claim], version) == []
+    [volume] = filler["spec"]["volumes"]
+    assert volume["persistentVolumeClaim"] == {"claimName": claim["metadata"]["name"]}
+    mosquitto = (KUBERNETES / "base" / "mosquitto" / "mosquitto.yaml").read_text()
+    assert f"image: {filler['spec']['containers'][0]['image']}\n" in mosquitto
 
 
 def test_grace_period_is_longer_than_the_drain(overlay: Callable[[str], list[Object]]) -> None:
