@@ -92,14 +92,17 @@ class Engine:
 
     def build(self, context: Path, *, target: str, tag: str) -> str:
         """Builds one target of ``docker/Dockerfile``; returns the tag."""
-        certificates = Path("/etc/ssl/certs/ca-certificates.crt")
-        secret = ("--secret", f"id=ca,src={certificates}") if certificates.exists() else ()
-        # No bridge, no NAT: the builder reaches package servers through the machine's own network.
-        options = ("--network", "host", "--build-arg", f"BASE_IMAGE={self.base}", *secret)
         file = str(context / "docker" / "Dockerfile")
-        arguments = ("build", "--file", file, "--target", target, "--tag", tag, *options, str(context))
+        arguments = ("build", "--file", file, "--target", target, "--tag", tag, *self.build_options, str(context))
         self.run(*arguments, timeout_s=900, both=True)
         return tag
+
+    @property
+    def build_options(self) -> tuple[str, ...]:
+        """What a build here needs. No bridge, no NAT: it reaches package servers through the machine's own network."""
+        certificates = Path("/etc/ssl/certs/ca-certificates.crt")
+        secret = ("--secret", f"id=ca,src={certificates}") if certificates.exists() else ()
+        return ("--network", "host", "--build-arg", f"BASE_IMAGE={self.base}", *secret)
 
     @contextlib.contextmanager
     def container(self, image: str, *options: str, command: tuple[str, ...] = ()) -> Iterator[Container]:
