@@ -81,9 +81,11 @@ if [ -n "$from" ]; then
     namespace=$(said namespace)
     image=$(said newName):$(said newTag)
 fi
+ours=yes
 case $image in
 tierwise:edge | tierwise:cloud) ;;
 *)
+    ours=
     [ -z "$only$archive" ] || fail "$from wants another image than tierwise:edge or tierwise:cloud; push it to its registry"
     build=
     ;;
@@ -144,7 +146,7 @@ if [ -n "$build" ]; then
 elif [ -n "$archive" ]; then
     image=$(tar -xOf "$archive" manifest.json | tr ',' '\n' | sed -n "s/.*\"\($wanted-[0-9a-zA-Z]*\)\".*/\1/p" | head -n 1)
     [ -n "$image" ] || fail "$archive holds no image $wanted-...; make it with deploy.sh --image-only${from:+ --from $from}"
-else
+elif [ -n "$ours" ]; then
     running=$(kubectl get deployment inference --namespace "$namespace" --ignore-not-found \
         --output 'jsonpath={.spec.template.spec.containers[0].image}' 2>/dev/null) || running=
     case $running in
@@ -161,7 +163,7 @@ nodes_without() {
         while read -r node ready names; do
             [ "$ready" = True ] || continue
             case " $names " in
-            *"/$1 "*) ;;
+            *"/$1 "* | *" $1 "*) ;;
             *) printf '%s\n' "$node" ;;
             esac
         done

@@ -51,6 +51,7 @@ RENDERINGS: list[Values] = [
     {"target": "k3s", "tier": "cloud", "namespace": "cloud-site", "replicas": 3, "max_replicas": 9},
     {"target": "minimal", "replicas": 4, "image": "registry.local:5000/team/tierwise:1.2"},
     {"target": "k3s", "delivery": "pvc"},
+    {"target": "k3s", "replicas": 1},
     {"target": "k3s", "delivery": "url", "model_url": "https://models.local/detector/model.yaml"},
     {"target": "dev", "image": "tierwise@sha256:" + "0" * 64, "settings": {"TIERWISE_QUEUE_SIZE": "200"}},
 ]

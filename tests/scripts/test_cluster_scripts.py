@@ -439,6 +439,7 @@ def test_deploy_takes_what_tierwise_deploy_writes(machine: Machine, anomaly_dete
 def test_image_of_a_registry_is_not_built(machine: Machine, tmp_path: Path) -> None:
     machine.install_k3s()
     folder = rendered(tmp_path / "rendered", name="registry.local:5000/team/tierwise", tag="1.2")
+    machine.tell("running-image", "registry.local:5000/team/tierwise:1.2-rc1")
     done = machine.run("deploy.sh", "--from", str(folder))
     assert done.returncode == 0, done.stderr
     assert not [call for call in machine.calls() if call.startswith(("docker", "k3s ctr"))]
