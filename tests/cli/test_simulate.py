@@ -72,13 +72,14 @@ def test_mistakes_are_told(scenario: str) -> None:
         run(scenario, "--check", "--set", "run.duration=5")
     assert "is not PATH=VALUE" in run(scenario, "--set", "run.duration").output
     assert "two scenarios are compared" in run(scenario, scenario, "--check").output
+    assert "two scenarios are compared" in run(scenario, scenario, "--sweep", "run.seed=1,2").output
     with pytest.raises(ConfigurationError, match="the vectorised engine cannot run plant"):
         run(scenario, "--engine", "vector", "--set", "nodes.gateway.queue=3")
 
 
 def test_out_holds_trace_summary_and_report(scenario: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert "results in" in run(scenario, "--out", str(out)).output
+    assert f"report   {out}/report.html" in run(scenario, "--out", str(out), "--set", "run.seed=7").output
     rows = read_trace_csv(out / "trace.csv")
     assert len(rows) == 100
     assert rows[0].tier == "edge"
@@ -87,13 +88,18 @@ def test_out_holds_trace_summary_and_report(scenario: str, tmp_path: Path) -> No
     assert json.loads((out / "summary.json").read_text())["requests"] == 100
     page = (out / "report.html").read_text()
     assert "plant" in page
-    assert "http" not in page.split("<body", 1)[1].replace("http://www.w3.org", "")
+    assert "description: A plant." in page, "the scenario's text"
+    assert f"tierwise simulate {scenario} --set run.seed=7 --out {out}" in page, "how to make it again"
+    assert "http" not in page.split("<body", 1)[1].split("<script", 1)[0]
 
 
 def test_the_table_shows_tiers_links_nodes_and_objectives(scenario: str) -> None:
     output = run(scenario, "--set", "slo.p99=1ms", "--set", "run.replications=3").output
-    for text in ("edge ", "node gateway:", "link up down:", "objective p99: MISSED", "3 replications", "trace sha256"):
-        assert text in output
+    told = " ".join(output.split())
+    for text in ("Missed 1 of 1 objective: p99", "at most 1.00 ms MISSED", "edge 100 ", "gateway 100 ", "up down 100 ",
+                 "3 independent runs", "trace sha256"):  # fmt: skip
+        assert text in told, text
+    assert "\x1b" not in output
 
 
 def test_two_scenarios_are_compared(scenario: str, tmp_path: Path) -> None:
@@ -101,8 +107,30 @@ def test_two_scenarios_are_compared(scenario: str, tmp_path: Path) -> None:
     other.write_text(MINIMAL.replace("latency: 5ms", "latency: 6ms"))
     figures = json.loads(run(scenario, str(other), "--json").output)["figures"]
     assert figures["mean_ms"]["difference"]["mean"] == pytest.approx(2)
-    assert "mean_ms" in run(scenario, str(other)).output
-    assert "no stated constant, halved or doubled" in run(scenario, str(other), "--sensitivity").output
+    assert "other is worse in mean latency (+2.00 ms)" in " ".join(run(scenario, str(other)).output.split())
+    assert "No stated constant, halved or doubled" in run(scenario, str(other), "--sensitivity").output
+
+
+def test_out_holds_a_page_of_a_comparison_and_of_a_sweep(scenario: str, tmp_path: Path) -> None:
+    out, results = tmp_path / "a" / "b", str(tmp_path / "r.jsonl")
+    other = tmp_path / "other.yaml"
+    other.write_text(MINIMAL.replace("latency: 5ms", "latency: 6ms"))
+    printed = json.loads(run(scenario, str(other), "--json", "--out", str(out)).output)
+    assert json.loads((out / "compare.json").read_text()) == printed
+    assert "plant against other" in " ".join((out / "compare.html").read_text().split())
+    output = run(
+        scenario, "--sweep", "links.up.latency=1ms,2ms", "--results", results, "--workers", "1", "--out", str(out)
+    ).output
+    assert f"report   {out}/sweep.html" in output
+    assert (out / "sweep.csv").read_text().startswith("links.up.latency,requests,answered,")
+    assert "by latency" in (out / "sweep.html").read_text()
+
+
+def test_a_folder_that_cannot_be_made_is_told(scenario: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for more in ((), (scenario,), ("--sweep", "run.seed=1,2")):
+        with pytest.raises(ConfigurationError, match=r"cannot write results to .*file.below \(--out\)"):
+            run(scenario, *more, "--out", str(tmp_path / "file" / "below"))
 
 
 def test_a_sweep_prints_a_line_a_point(scenario: str, tmp_path: Path) -> None:
@@ -117,8 +145,9 @@ def test_a_sweep_prints_a_line_a_point(scenario: str, tmp_path: Path) -> None:
         "1",
     )
     output = run(*arguments).output
-    assert "links.up.latency=1ms   answered" in output
-    assert "links.up.latency={uniform: [1ms, 2ms]}   answered" in output
+    rows = [line.split() for line in output.splitlines()]
+    assert any(row[:3] == ["1ms", "100", "%"] for row in rows)
+    assert any(line.startswith("{uniform: [1ms, 2ms]}") for line in output.splitlines())
     assert len(json.loads(run(*arguments, "--json").output)) == 2
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -61,6 +61,14 @@ def hostile_page(path: Path) -> Path:
     ]
     write_html(msgspec.structs.replace(page_of(rows, note=HOSTILE), command=HOSTILE, created=HOSTILE), path)
     return path
+
+
+def plots_of(text: str) -> list[dict[str, Any]]:
+    """What the page tells its script to draw."""
+    data = re.search(r'<script type="application/json" id="plot-data">(.*?)</script>', text, re.DOTALL)
+    assert data is not None
+    plots: list[dict[str, Any]] = msgspec.json.decode(data[1])
+    return plots
 
 
 class Elements(HTMLParser):
@@ -166,7 +174,10 @@ def test_what_is_modelled_is_marked_wherever_it_is_shown(page: Path) -> None:
     assert "device, modelled" in text
     assert "<small>firmware, times modelled</small>" in text
     assert "Modelled times are not in it: device." in text
-    assert '"modelled":["device"],"over_time":["edge","cloud"]' in text
+    plots = {plot["id"]: plot["curves"] for plot in plots_of(text)}
+    dashed = [[curve["name"] for curve in plots[name] if curve.get("dashed")] for name in ("histogram", "cumulative")]
+    assert dashed == [["device"], ["device"]]
+    assert [curve["name"] for curve in plots["timeline"]] == ["edge", "cloud"]
 
 
 def test_a_device_without_times_is_in_no_plot(tmp_path: Path) -> None:

@@ -58,15 +58,5 @@ def test_the_trace_can_be_left_out_and_the_bucket_chosen(tmp_path: Path) -> None
     assert [int(line["requests"]) for line in lines] == [20] * 5
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert sum(int(line["answered"]) for line in lines) == summary["answered"]
+    assert all(float(line["mean_ms"]) <= float(line["p99_ms"]) <= float(line["max_ms"]) for line in lines)
     assert max(float(line["max_ms"]) for line in lines) == pytest.approx(summary["end_to_end_ms"]["max"])
-
-
-def test_the_page_shows_the_run_and_escapes_what_is_not_ours(tmp_path: Path) -> None:
-    simulate(load(tmp_path, RICH, {"name": "<script>x</script>", "description": "A & B"}), out=tmp_path)
-    page = (tmp_path / "report.html").read_text()
-    assert "<script" not in page
-    assert "A &amp; B" in page
-    assert "default-src &#x27;none&#x27;" in page
-    assert page.count("<polyline") >= 6
-    for text in ("wan up", "gateway", "device", "Constants"):
-        assert text in page

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from tierwise.core.errors import TransportError
+from tierwise.core.errors import ConfigurationError, TransportError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
+    from rich.console import RenderableType
+
     from tierwise.scenario import Scenario
-    from tierwise.sim import Summary
 
 
 def print_schema(context: click.Context, _: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 -- click's form
@@ -80,16 +81,27 @@ def simulate(
     """Run SCENARIO in virtual time: latency, accuracy, energy and cost, the same in every run.
 
     With two scenarios both meet the same random numbers, and the differences are printed with their intervals.
+    --out leaves a page, that opens without a network, and the figures: of a run, a comparison or a sweep.
     """
     changes = parse_assignments(overrides, "--set")
-    if len(scenarios) > 2 or (len(scenarios) == 2 and (sweeps or out or check)):  # noqa: PLR2004 -- a pair
-        raise click.UsageError("two scenarios are compared; --sweep, --out and --check take one")
+    if len(scenarios) > 2 or (len(scenarios) == 2 and (sweeps or check)):  # noqa: PLR2004 -- a pair
+        raise click.UsageError("two scenarios are compared; --sweep and --check take one")
+    if out is not None and not check:
+        make_folder(out)
     if sweeps:
         run_sweep(
-            scenarios[0], changes, sweeps, seed=seed, results=results, dask=dask, workers=workers, as_json=as_json
+            scenarios[0],
+            changes,
+            sweeps,
+            seed=seed,
+            out=out,
+            results=results,
+            dask=dask,
+            workers=workers,
+            as_json=as_json,
         )
     elif len(scenarios) == 2:  # noqa: PLR2004
-        run_comparison(scenarios, changes, seed=seed, sensitivity=sensitivity, as_json=as_json)
+        run_comparison(scenarios, changes, seed=seed, out=out, sensitivity=sensitivity, as_json=as_json)
     else:
         run_one(scenarios[0], changes, check=check, seed=seed, out=out, engine=engine, as_json=as_json)
 
@@ -115,54 +127,65 @@ def run_one(
         return
     from tierwise.sim import simulate as run  # noqa: PLC0415
     from tierwise.sim.answers import compute_answers  # noqa: PLC0415
+    from tierwise.sim.results.origin import origin_of  # noqa: PLC0415
 
+    more = [] if engine == "auto" else ["--engine", engine]
     summary = run(
         loaded,
         seed=seed,
         engine=engine,  # type: ignore[arg-type]  # click has checked the choice
         out=out,
+        origin=None if out is None else origin_of(path, changes, command([path], changes, seed, out, more)),
         answers=compute_answers(loaded),
         on_progress=None if as_json else progress(loaded.run.duration / 1e9),
     )
     if as_json:
         click.echo(msgspec.json.encode(summary))
-    else:
-        click.echo(table(summary))
-        if out is not None:
-            click.echo(f"\nresults in {out}")
+        return
+    from tierwise.sim.results.terminal import run_view  # noqa: PLC0415
+
+    show(lambda width: run_view(loaded, summary, width))
+    if out is not None:
+        told_where(out, "report.html", "summary.json, series.csv and the trace")
 
 
 def run_comparison(
-    scenarios: tuple[Path, ...], changes: dict[str, str], *, seed: int | None, sensitivity: bool, as_json: bool
+    scenarios: tuple[Path, ...],
+    changes: dict[str, str],
+    *,
+    seed: int | None,
+    out: Path | None,
+    sensitivity: bool,
+    as_json: bool,
 ) -> None:
     """Simulates two scenarios with common random numbers and prints what differs."""
     import msgspec  # noqa: PLC0415 -- heavy imports belong to the command
 
     from tierwise.scenario import load_scenario  # noqa: PLC0415
     from tierwise.sim.compare import compare  # noqa: PLC0415
+    from tierwise.sim.results.comparison import Compared, render_comparison  # noqa: PLC0415
+    from tierwise.sim.results.origin import origin_of  # noqa: PLC0415
+    from tierwise.sim.results.terminal import comparison_view  # noqa: PLC0415
     from tierwise.sim.sensitivity import flips  # noqa: PLC0415
 
     first, second = (load_scenario(path, changes) for path in scenarios)
     found = compare(first, second, seed=seed)
     turned = flips(first, second) if sensitivity else []
+    plain = {**msgspec.to_builtins(found), "flips": turned}
+    if out is not None:
+        again = command(list(scenarios), changes, seed, out, ["--sensitivity"] if sensitivity else [])
+        origins = tuple(origin_of(path, changes, again) for path in scenarios)
+        compared = Compared((first, second), origins, found, turned if sensitivity else None)  # type: ignore[arg-type]  # a pair
+        write(out, {
+            "compare.html": render_comparison(compared).encode(),
+            "compare.json": msgspec.json.format(msgspec.json.encode(plain)),
+        })  # fmt: skip
     if as_json:
-        click.echo(msgspec.json.encode({**msgspec.to_builtins(found), "flips": turned}))
+        click.echo(msgspec.json.encode(plain))
         return
-    click.echo(f"{found.first} against {found.second}: {found.replications} pairs of runs with common random numbers")
-    click.echo(f"{'':<16}{'first':>14}{'second':>14}{'difference (95 %)':>32}")
-    for name, figure in found.figures.items():
-        interval = f"{figure.difference.mean:+.6g} ± {figure.difference.half_width or 0:.2g}"
-        verdict = "" if figure.significant else "  (may be chance)"
-        click.echo(f"{name:<16}{figure.first:>14.6g}{figure.second:>14.6g}{interval:>32}{verdict}")
-    for flip in turned:
-        click.echo(
-            f"{flip.constant} ({flip.value:g}, {flip.source}) x {flip.factor:g}: "
-            f"{flip.figure} is then lower in {flip.better_then}, not {flip.better}"
-        )
-    if sensitivity and not turned:
-        click.echo(
-            "no stated constant, halved or doubled, changes which of the two has the lower energy, cost or latency"
-        )
+    show(lambda width: comparison_view(found, turned if sensitivity else None, width))
+    if out is not None:
+        told_where(out, "compare.html", "compare.json")
 
 
 def run_sweep(
@@ -171,6 +194,7 @@ def run_sweep(
     sweeps: tuple[str, ...],
     *,
     seed: int | None,
+    out: Path | None,
     results: Path | None,
     dask: str | None,
     workers: int | None,
@@ -181,9 +205,12 @@ def run_sweep(
 
     from tierwise.scenario import load_scenario  # noqa: PLC0415
     from tierwise.sim.executors import open_executor  # noqa: PLC0415
+    from tierwise.sim.results.origin import origin_of  # noqa: PLC0415
+    from tierwise.sim.results.sweep import Swept, as_csv, render_sweep  # noqa: PLC0415
+    from tierwise.sim.results.terminal import sweep_view  # noqa: PLC0415
     from tierwise.sim.sweep import sweep  # noqa: PLC0415
 
-    load_scenario(path, changes)
+    loaded = load_scenario(path, changes)
     values = {where: split_values(text) for where, text in parse_assignments(sweeps, "--sweep").items()}
     file = results or path.with_suffix(".sweep.jsonl")
     counter = (
@@ -191,21 +218,55 @@ def run_sweep(
     )
     with _ended_with_its_workers(file), open_executor(dask=dask, workers=workers) as executor:
         points = sweep(path, values, file, executor, overrides=changes, seed=seed, on_point=counter)
+    if out is not None:
+        again = command([path], changes, seed, out, [part for text in sweeps for part in ("--sweep", text)])
+        page = render_sweep(Swept(loaded, origin_of(path, changes, again), points))
+        write(out, {"sweep.html": page.encode(), "sweep.csv": as_csv(points).encode()})
     if as_json:
         click.echo(msgspec.json.encode(points))
         return
-    for point in points:
-        label = "  ".join(f"{where}={value}" for where, value in point.values.items())
-        if point.summary is None:
-            click.echo(f"{label}   {point.error}")
-            continue
-        latency = point.summary["end_to_end_ms"] or {"mean": float("nan"), "p99": float("nan")}
-        click.echo(
-            f"{label}   answered {point.summary['answered']:,}/{point.summary['requests']:,}   "
-            f"mean {latency['mean']:.3f} ms   p99 {latency['p99']:.3f} ms   "
-            f"energy {point.summary['energy_j']['total']:.4g} J   cost {point.summary['cost']['total']:.4g}"
-        )
-    click.echo(f"\npoints are kept in {file}")
+    show(lambda width: sweep_view(points, width))
+    click.echo(f"points are kept in {file}")
+    if out is not None:
+        told_where(out, "sweep.html", "sweep.csv")
+
+
+def command(scenarios: list[Path], changes: dict[str, str], seed: int | None, out: Path, more: list[str]) -> list[str]:
+    """The arguments that do the same again."""
+    given = [part for path, value in changes.items() for part in ("--set", f"{path}={value}")]
+    dice = [] if seed is None else ["--seed", str(seed)]
+    return ["tierwise", "simulate", *map(str, scenarios), *given, *dice, *more, "--out", str(out)]
+
+
+def make_folder(out: Path) -> None:
+    """Makes the folder for the results. Raises ``ConfigurationError`` before any work is done for nothing."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"cannot write results to {out} (--out): {error.strerror}") from error
+
+
+def write(out: Path, files: dict[str, bytes]) -> None:
+    """Writes the files into the folder. Raises ``ConfigurationError``."""
+    try:
+        for name, content in files.items():
+            (out / name).write_bytes(content)
+    except OSError as error:
+        raise ConfigurationError(f"cannot write {error.filename or out} (--out): {error.strerror}") from error
+
+
+def told_where(out: Path, page: str, others: str) -> None:
+    """Where the results are."""
+    click.echo(f"report   {out / page} (plots; opens in a browser without a network)")
+    click.echo(f"beside   {others}")
+
+
+def show(view: Callable[[int], RenderableType]) -> None:
+    """Prints what fits the terminal's width; in colours only on a terminal."""
+    from rich.console import Console  # noqa: PLC0415 -- heavy imports belong to the command
+
+    console = Console(highlight=False)
+    console.print(view(console.width))
 
 
 @contextlib.contextmanager
@@ -313,45 +374,3 @@ def progress(simulated_s: float) -> Callable[[float, int], None] | None:
             click.echo("", err=True)
 
     return show
-
-
-def table(summary: Summary) -> str:
-    """The summary for people."""
-    lost = "   ".join(f"{cause} {count:,}" for cause, count in summary.dropped.items()) or "none lost"
-    lines = [
-        f"{summary.scenario}  seed {summary.seed}  {summary.engine} engine",
-        f"{summary.simulated_s:g} s simulated in {summary.wall_s:.2f} s",
-        f"requests {summary.requests:,}   answered {summary.answered:,}   in flight {summary.in_flight:,}   {lost}",
-        "",
-        f"{'tier':<8}{'answered':>12}{'mean ms':>12}{'p50':>12}{'p95':>12}{'p99':>12}{'accuracy':>10}",
-    ]
-    rows = [("all", summary.answered, summary.end_to_end_ms, summary.accuracy)]
-    rows += [(name, tier.answered, tier.end_to_end_ms, tier.quality.accuracy) for name, tier in summary.by_tier.items()]
-    for name, answered, latency, accuracy in rows:
-        figures = (
-            ("-",) * 4
-            if latency is None
-            else tuple(f"{value:.3f}" for value in (latency.mean, latency.p50, latency.p95, latency.p99))
-        )
-        judged = "-" if accuracy is None else f"{accuracy:.4f}"
-        lines.append(f"{name:<8}{answered:>12,}" + "".join(f"{figure:>12}" for figure in figures) + f"{judged:>10}")
-    lines.append("")
-    for name, node in summary.nodes.items():
-        lines.append(
-            f"node {name}: {node.utilisation:.1%} busy, mean wait {node.mean_wait_ms:.3f} ms, "
-            f"longest queue {node.longest_queue}, mean batch {node.mean_batch:.2f}"
-        )
-    for name, ways in summary.links.items():
-        for way, link in ways.items():
-            lines.append(
-                f"link {name} {way}: {link.utilisation:.1%} busy, mean wait {link.mean_wait_ms:.3f} ms, "
-                f"{link.bytes:,} bytes, {link.lost + link.cut + link.refused:,} lost"
-            )
-    carbon = "" if summary.carbon_g is None else f"   carbon {summary.carbon_g:.3g} g"
-    lines.append(f"energy {summary.energy_j.total:.6g} J   cost {summary.cost.total:.6g}{carbon}")
-    lines += [f"objective {name}: {'met' if met else 'MISSED'}" for name, met in summary.slo.items()]
-    for name, interval in summary.replications.items():
-        width = interval.half_width or 0.0
-        lines.append(f"{name}: {interval.mean:.6g} ± {width:.3g} (95 %, {interval.samples} replications)")
-    lines.append(f"trace sha256 {summary.trace_sha256}")
-    return "\n".join(lines)

@@ -1,25 +1,17 @@
-"""One self-contained page: it opens from a mail or a USB stick and loads nothing.
-
-Everything that came from outside (labels, model names, outcomes, versions) is text to ``markup`` and JSON to the
-plots. The page's policy lets only the one script and the one style sheet run whose hashes it names, so markup that
-slipped in nevertheless could do nothing.
-"""
+"""The page of a measured run."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from importlib.resources import files
-from string import Template
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from tierwise import __version__
-from tierwise.report import sections, words
-from tierwise.report.markup import join
+from tierwise.report import blocks, sections, words
+from tierwise.report.markup import Markup, element, join
+from tierwise.report.page import Page, render_page
 from tierwise.report.plotdata import MAX_TIMELINE_POINTS, plot_data
 from tierwise.report.summary import ANSWERED
+from tierwise.report.trace_plots import trace_plots
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,40 +36,18 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 def render_html(report: Report) -> str:
     """The page."""
     summary = report.summary
-    style = _asset("uPlot.min.css") + _asset("report.css")
-    script = _asset("uPlot.iife.min.js") + "\n" + _asset("report.js")
-    data = plot_data(report.rows)
-    over_time = sections.over_time(summary)
-    lost = any(
-        row.outcome != ANSWERED and (row.tier in over_time or not words.is_modelled(summary.tiers[row.tier]))
-        for row in report.rows
-    )
-    thinned = any(tier.answered > MAX_TIMELINE_POINTS for tier in summary.tiers.values())
-    parts = {
-        "title": join(f"{summary.model}: {words.where(summary)}"),
-        "model": join(summary.model),
-        "where": join(words.where(summary)),
-        "lede": join(words.lede(summary)),
-        "cards": sections.cards(summary),
-        "breakdown": sections.breakdown(summary),
-        "legend": sections.legend(summary),
-        "timeline_legend": sections.timeline_legend(summary, lost=lost),
-        "distribution_text": join(words.distribution(summary)),
-        "timeline_text": join(words.distribution(summary)),
-        "not_over_time": join(_not_over_time(summary)),
-        "thinned": join(", where there are many the extremes of each stretch" if thinned else ""),
-        "confusion": sections.confusions(summary, report.rows),
-        "table": sections.figures(summary),
-        "honesty": sections.honesty(summary),
-        "model_facts": sections.facts(report.model_facts),
-        "environment": sections.facts(report.environment),
-        "command": join(report.command),
-        "trace_name": join(report.trace_name),
-        "created": join(report.created),
-        "version": join(__version__),
-    }
-    return Template(_asset("report.html")).substitute(
-        parts, policy=_policy(script, style), style=style, script=script, data=_script_json(_plots(summary, data))
+    where = words.where(summary)
+    return render_page(
+        Page(
+            title=f"{summary.model}: {where}",
+            eyebrow="tierwise report",
+            heading=summary.model,
+            subheading=where,
+            lede=words.lede(summary),
+            body=_body(report),
+            plots=trace_plots(summary, plot_data(report.rows)),
+            created=report.created,
+        )
     )
 
 
@@ -86,42 +56,88 @@ def write_html(report: Report, path: Path) -> None:
     path.write_text(render_html(report), encoding="utf-8")
 
 
-def _plots(summary: Summary, data: object) -> dict[str, object]:
-    plain: dict[str, object] = msgspec.to_builtins(data)
-    plain["configured"] = [
-        {"name": name, "ms": tier.configured_delay_ms}
-        for name, tier in summary.tiers.items()
-        if tier.configured_delay_ms
-    ]
-    plain["modelled"] = [name for name, tier in summary.tiers.items() if words.is_modelled(tier)]
-    plain["over_time"] = sections.over_time(summary)
-    return plain
+def _body(report: Report) -> Markup:
+    summary = report.summary
+    return join(
+        sections.cards(summary),
+        blocks.section(
+            "time",
+            "Where the time goes",
+            sections.breakdown(summary),
+            note=Markup(
+                "The mean answered request of each tier; every bar is 100&nbsp;% of its own tier's time. "
+                "Hatched time was not measured: it was configured, or modelled for a board."
+            ),
+        ),
+        blocks.section(
+            "latency",
+            "How the latency is distributed",
+            blocks.legend(sections.legend(summary), readout="cumulative"),
+            blocks.figure("histogram", "cumulative", told=words.distribution(summary)),
+            blocks.no_script(),
+            note="End to end, from the sample to the answer at the sensor, on a logarithmic axis: above its shape, "
+            "every tier scaled to its own peak; below the share of requests that took no longer.",
+        ),
+        _timeline(report),
+        sections.confusions(summary, report.rows),
+        blocks.section(
+            "figures",
+            "All figures",
+            element(
+                "div", sections.figures(summary), class_="scroll", tabindex=0, role="region",
+                aria_labelledby="figures-heading",
+            ),
+            element(
+                "p",
+                "Percentiles interpolate linearly between samples. Only answered requests have a latency; shares of "
+                "the time are of the sum over all answered requests.",
+                class_="note",
+            ),
+        ),
+        blocks.section(
+            "honesty",
+            "What was measured, and what was not",
+            element("ul", sections.honesty(summary), class_="honesty"),
+        ),
+        element(
+            "section",
+            element("div", element("h2", "The model"), blocks.facts(report.model_facts)),
+            element("div", element("h2", "The machine"), blocks.facts(report.environment)),
+            class_="facts",
+            aria_label="Model and machine",
+        ),
+        blocks.section(
+            "again",
+            "Make it again",
+            blocks.code(report.command, "Command"),
+            element(
+                "p",
+                "The same samples go to every tier in the same order. Latencies depend on the machine and on what else "
+                "it does; labels, accuracy and modelled times do not. Every request is a row of ",
+                element("code", report.trace_name),
+                "; the instants of a modelled tier are modelled there too.",
+                class_="note",
+            ),
+        ),
+    )  # fmt: skip
 
 
-def _not_over_time(summary: Summary) -> str:
-    """Why tiers of the other plots are not in the timeline."""
+def _timeline(report: Report) -> Markup:
+    summary = report.summary
     shown = sections.over_time(summary)
-    left = [name for name, tier in summary.tiers.items() if words.has_times(tier) and name not in shown]
-    return f" Modelled times are not in it: {', '.join(left)}." if left else ""
-
-
-def _script_json(value: object) -> str:
-    """JSON that cannot end the script element it stands in."""
-    text = msgspec.json.encode(value).decode()
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _policy(script: str, style: str) -> str:
-    """Content security policy: this script and this style sheet, nothing else, from nowhere."""
-    return (
-        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
+    lost = any(
+        row.outcome != ANSWERED and (row.tier in shown or not words.is_modelled(summary.tiers[row.tier]))
+        for row in report.rows
     )
-
-
-def _hash(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _asset(name: str) -> str:
-    return files("tierwise.report").joinpath("assets", name).read_text(encoding="utf-8")
+    thinned = any(tier.answered > MAX_TIMELINE_POINTS for tier in summary.tiers.values())
+    left = [name for name, tier in summary.tiers.items() if words.has_times(tier) and name not in shown]
+    return blocks.section(
+        "timeline",
+        "Latency over time",
+        blocks.legend(sections.timeline_legend(summary, lost=lost), readout="timeline"),
+        blocks.figure("timeline", told=words.distribution(summary)),
+        note="One point a request"
+        + (", where there are many the extremes of each stretch" if thinned else "")
+        + "; drag to zoom, double-click to go back."
+        + (f" Modelled times are not in it: {', '.join(left)}." if left else ""),
+    )

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 
 NOTHING = "-"
 _TENS_MS = 10.0
+_LONG_MS = 1000.0
+_MANY = 10_000.0
+_NEARLY_ALL = 0.99
+_LONG_UNITS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"))
+_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 _NO_NETWORK = "It runs on the sensor's own board, so nothing is sent and the end-to-end time is the inference."
 
 
@@ -21,6 +26,49 @@ def ms(value: float | None) -> str:
     if abs(value) >= _TENS_MS:
         return f"{value:.1f}"
     return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
+
+
+def latency(value: float | None) -> str:
+    """Milliseconds with their unit, from a second on seconds."""
+    if value is None:
+        return NOTHING
+    return f"{value / 1000:.2f} s" if abs(value) >= _LONG_MS else f"{ms(value)} ms"
+
+
+def seconds(value: float) -> str:
+    """A stretch of time in the unit that suits it: ``40 s``, ``30 min``, ``6 h``, ``3 d``."""
+    for size, unit in _LONG_UNITS:
+        if value >= 2 * size:
+            return f"{value / size:.4g} {unit}"
+    return f"{value:.4g} s" if value >= 1 or not value else latency(1000 * value)
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """Four significant digits with a decimal prefix: ``1.009 kJ``, ``718.5 MB``."""
+    if value is None:
+        return NOTHING
+    size = abs(value)
+    if not size:
+        return f"0 {unit}"
+    factor, prefix = next(((factor, prefix) for factor, prefix in _PREFIXES if size >= factor), _PREFIXES[-1])
+    return f"{value / factor:.4g} {prefix}{unit}"
+
+
+def amount(value: float | None) -> str:
+    """A plain number to four digits: sums of money, whose currency only the scenario's author knows."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.0f}" if abs(value) >= _MANY else f"{value:.4g}"
+
+
+def share(value: float | None) -> str:
+    """A share fine enough to be held against a limit of many nines: ``99.944 %``."""
+    if value is None:
+        return NOTHING
+    text = f"{100 * value:.5g}" if value > _NEARLY_ALL else f"{100 * value:.4g}"
+    if text == "100" and value < 1:
+        return "> 99.999 %"
+    return f"{text} %"
 
 
 def spread(percentiles: Percentiles) -> str:
@@ -38,6 +86,12 @@ def percent(share: float | None) -> str:
     if text == "100.0":
         return "> 99.9 %"
     return "< 0.1 %" if text == "0.0" else f"{text} %"
+
+
+def glued(figure: str) -> str:
+    """A number and its unit stay on one line; reasons in brackets may take another."""
+    number, bracket, reasons = figure.partition(" (")
+    return number.replace(" ", "\u00a0") + bracket + reasons
 
 
 def errors(tier: TierSummary) -> str:
@@ -59,7 +113,7 @@ def place(name: str) -> str:
 
 def where(summary: Summary) -> str:
     """``at the edge and in the cloud``."""
-    return _listed([place(name) for name in summary.tiers])
+    return listed([place(name) for name in summary.tiers])
 
 
 def is_modelled(tier: TierSummary) -> bool:
@@ -101,7 +155,7 @@ def lede(summary: Summary) -> str:
         for name, tier in answered.items()
         if has_times(tier) and not is_modelled(tier)
     ]
-    told = [f"Half of the answers came within {_listed(measured)}."] if measured else []
+    told = [f"Half of the answers came within {listed(measured)}."] if measured else []
     told += [
         f"{ms(tier.configured_delay_ms)} ms of the {name}'s time was configured, not measured."
         for name, tier in answered.items()
@@ -128,7 +182,7 @@ def distribution(summary: Summary) -> str:
     )
 
 
-def _listed(items: Sequence[str]) -> str:
+def listed(items: Sequence[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     *first, last = items
     return f"{', '.join(first)} and {last}" if first else last
@@ -138,7 +192,7 @@ def agreement(summary: Summary) -> str:
     """One sentence on agreement."""
     if summary.agreement is None:
         return "No sample was answered with a label by every tier, so agreement cannot be told."
-    names = _listed(list(summary.tiers))
+    names = listed(list(summary.tiers))
     if summary.agreement == 1:
         return f"{names.capitalize()} gave the same label on all {summary.compared} samples."
     differing = round((1 - summary.agreement) * summary.compared)

@@ -14,8 +14,8 @@ from tierwise.sim.cosim import LockstepEngine, external_groups
 from tierwise.sim.decide import decider
 from tierwise.sim.event import EventEngine
 from tierwise.sim.kernel.tables import C_SILENT
-from tierwise.sim.page import write_page
 from tierwise.sim.plan import Plan, build_plan
+from tierwise.sim.results.page import Run, write_page
 from tierwise.sim.series import Series
 from tierwise.sim.statistics import Interval, of_independent
 from tierwise.sim.summary import Accumulator, Summary
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tierwise.scenario.schema import Devices, Scenario
     from tierwise.sim.answers import Answers
     from tierwise.sim.collect import Sink
+    from tierwise.sim.results.origin import Origin
     from tierwise.sim.rows import Rows
 
 EngineChoice = Literal["auto", "event", "vector"]
@@ -74,6 +75,7 @@ def simulate(
     seed: int | None = None,
     engine: EngineChoice = "auto",
     out: Path | None = None,
+    origin: Origin | None = None,
     answers: Mapping[tuple[str, str], Answers] | None = None,
     sinks: Callable[[Plan], Sequence[Sink]] | None = None,
     on_progress: Callable[[float, int], None] | None = None,
@@ -81,9 +83,10 @@ def simulate(
     """Runs a scenario in virtual time.
 
     ``seed`` replaces the scenario's. ``out`` is a folder for the trace, ``series.csv``,
-    ``summary.json`` and ``report.html``. ``answers`` are those of
-    real models (``answers.compute_answers``). ``sinks`` makes further takers of the rows. With several replications the
-    first gives the summary and the trace, and ``Summary.replications`` the means and intervals over all.
+    ``summary.json`` and ``report.html``; ``origin`` is what that page shows of the scenario's file.
+    ``answers`` are those of real models (``answers.compute_answers``). ``sinks`` makes further takers of the rows. With
+    several replications the first gives the summary and the trace, and ``Summary.replications`` the means and intervals
+    over all.
     """
     chosen = choose_engine(scenario, engine)
     first = scenario.run.seed if seed is None else seed
@@ -115,7 +118,7 @@ def simulate(
     )
     if out is not None and series:
         series[0].write_csv(out / "series.csv")
-        write_page(scenario, summary, series[0], out / "report.html")
+        write_page(Run(scenario, summary, series[0], origin), out / "report.html")
         (out / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary)))
     return summary
 

@@ -1,0 +1,1 @@
+"""What a run, a comparison or a sweep shows to people: in the terminal and as pages, in the same words."""

@@ -1,0 +1,179 @@
+"""What the figures of a run are called, and the run in a few sentences."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tierwise.report import words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tierwise.scenario.schema import Fault, Scenario
+    from tierwise.sim.statistics import Interval
+    from tierwise.sim.summary import Summary
+
+PARTS = {
+    "before_sending": ("before", "before sending"),
+    "uplink": ("uplink", "uplink"),
+    "queue": ("queue", "queue"),
+    "inference": ("inference", "inference"),
+    "downlink": ("downlink", "downlink"),
+}
+"""Parts of a request's time, in the order of the bars → (style, what they are called)."""
+
+CAUSES = {
+    "link_loss": "lost on a link",
+    "link_queue": "a link's queue was full",
+    "link_down": "a link was down",
+    "node_queue": "a node's queue was full",
+    "node_down": "a node was down",
+    "broker_restart": "a broker restarted",
+    "timeout": "no answer in time",
+    "battery": "the battery was empty",
+}
+"""Why requests were lost."""
+
+
+class Measure(msgspec.Struct, frozen=True):
+    """A figure that runs are compared by."""
+
+    title: str
+    write: Callable[[float | None], str]
+    more_is_better: bool = False
+
+
+MEASURES = {
+    "answered_share": Measure("answered", words.share, more_is_better=True),
+    "accuracy": Measure("accuracy", words.share, more_is_better=True),
+    "mean_ms": Measure("mean latency", words.latency),
+    "p50_ms": Measure("p50", words.latency),
+    "p95_ms": Measure("p95", words.latency),
+    "p99_ms": Measure("p99", words.latency),
+    "energy_j": Measure("energy", lambda value: words.quantity(value, "J")),
+    "cost": Measure("cost", words.amount),
+}
+"""Of ``run.figures_of``, in the order in which they are shown."""
+
+
+class Objective(msgspec.Struct, frozen=True):
+    """An objective, what came of it, and whether that is enough."""
+
+    name: str
+    figure: str
+    limit: str
+    met: bool
+
+
+def objectives(scenario: Scenario, summary: Summary) -> list[Objective]:
+    """The stated objectives with their figures, as ``Summary.slo`` judges them."""
+    slo, latency = scenario.slo, summary.end_to_end_ms
+    found = []
+    for name in ("p50", "p95", "p99"):
+        limit = getattr(slo, name)
+        if limit is not None:
+            figure = words.latency(None if latency is None else getattr(latency, name))
+            found.append((name, name, figure, f"at most {words.latency(limit * 1e-6)}"))
+    if slo.answered is not None:
+        found.append(
+            ("answered", "answered", words.share(settled_share(summary)), f"at least {words.share(slo.answered)}")
+        )
+    if slo.accuracy is not None:
+        found.append(("accuracy", "accuracy", words.share(summary.accuracy), f"at least {words.share(slo.accuracy)}"))
+    if slo.cost_per_hour is not None:
+        an_hour = summary.cost.total / summary.simulated_s * 3600
+        found.append(
+            ("cost_per_hour", "cost an hour", words.amount(an_hour), f"at most {words.amount(slo.cost_per_hour)}")
+        )
+    return [Objective(title, figure, limit, summary.slo[name]) for name, title, figure, limit in found]
+
+
+def settled_share(summary: Summary) -> float | None:
+    """Share answered of the requests that were not still under way at the end."""
+    settled = summary.requests - summary.in_flight
+    return summary.answered / settled if settled else None
+
+
+def verdict(scenario: Scenario, summary: Summary) -> str:
+    """The run in a few sentences."""
+    told = [_answered(summary)]
+    stated = objectives(scenario, summary)
+    missed = [one for one in stated if not one.met]
+    listed = words.listed([f"{one.name} {one.figure} ({one.limit})" for one in missed or stated]) if stated else ""
+    if missed:
+        told.append(f"Missed {len(missed)} of {_counted(len(stated), 'objective')}: {listed}.")
+    elif stated:
+        told.append(f"{'The objective is' if len(stated) == 1 else f'All {len(stated)} objectives are'} met: {listed}.")
+    return " ".join(told)
+
+
+def _answered(summary: Summary) -> str:
+    latency, lost = summary.end_to_end_ms, sum(summary.dropped.values())
+    if latency is None:
+        return f"None of {summary.requests:,} requests was answered{_lost(summary)}."
+    text = (
+        f"{summary.answered:,} of {summary.requests:,} requests were answered, half of them within "
+        f"{words.latency(latency.p50)} and 99 % within {words.latency(latency.p99)}"
+    )
+    if summary.accuracy is not None:
+        text += f"; {words.percent(summary.accuracy)} of the judged answers were right"
+    return f"{text}{_lost(summary)}." if lost or summary.in_flight else f"{text}; none was lost."
+
+
+def _lost(summary: Summary) -> str:
+    lost = sum(summary.dropped.values())
+    told = f"; {lost:,} lost" if lost else "; none lost"
+    return f"{told}, {summary.in_flight:,} under way at the end" if summary.in_flight else told
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def devices(scenario: Scenario) -> str:
+    """How many there are."""
+    return _counted(sum(group.count for group in scenario.devices.values()), "device")
+
+
+def interval(measure: Measure, value: Interval) -> str:
+    """``12.3 ms ± 0.4 ms``."""
+    return plus_minus(measure.write(value.mean), value.mean, value.half_width)
+
+
+def difference(measure: Measure, value: Interval) -> str:
+    """``−1.20 ms ± 0.05 ms``; shares differ by percentage points."""
+    size = abs(value.mean)
+    text = f"{100 * size:.3g} pp" if measure.write is words.share else measure.write(size)
+    sign = "+" if value.mean > 0 else "−" if value.mean < 0 else ""
+    return plus_minus(sign + text, value.mean, value.half_width)
+
+
+def plus_minus(text: str, mean: float, half_width: float | None) -> str:
+    """A mean as it was written, and half of its interval in the same unit to two digits."""
+    if half_width is None:
+        return text
+    number, _, unit = text.lstrip("+−<> ").partition(" ")
+    factor = abs(float(number.replace(",", "")) / mean) if mean else 1.0
+    return f"{text} ± {factor * half_width:.2g} {unit}".rstrip()
+
+
+def method(value: Interval) -> str:
+    """How an interval was computed."""
+    if value.method == "batch means":
+        return f"{value.samples} batch means of one run, Student's t"
+    if value.method == "paired replications":
+        return f"{value.samples} pairs of runs with common random numbers, Student's t"
+    return f"{value.samples} independent runs, Student's t"
+
+
+def fault(one: Fault) -> tuple[str, str]:
+    """What breaks, and its name: ``("link down", "wan")``."""
+    name = next(getattr(one, field) for field in ("node", "link", "devices") if hasattr(one, field))
+    return one.fault.replace("_", " "), name
+
+
+def changed(changes: Sequence[tuple[str, str]]) -> str:
+    """Values that replaced those of the file."""
+    return ", ".join(f"{path} = {value}" for path, value in changes)
