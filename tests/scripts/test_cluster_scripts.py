@@ -27,6 +27,8 @@ SHELL = sorted(
     [*SCRIPTS.glob("*.sh"), *ROOT.glob("docker/*.sh"), *ROOT.glob("docker/*/*.sh"), *ROOT.glob("tests/*.sh")]
 )
 
+SECRETS = ("tierwise-mqtt", "tierwise-influxdb", "tierwise-influxdb-admin", "tierwise-grafana")
+
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
@@ -259,7 +261,7 @@ def test_deploy_builds_imports_and_applies(machine: Machine, model: Path) -> Non
     password = find(objects, "Secret", "tierwise-mqtt")["stringData"]["password"]
     assert len(password) == 48
     assert password not in "\n".join(calls)
-    assert find(objects, "Secret", "tierwise-grafana")["stringData"]["password"] != password
+    assert len({find(objects, "Secret", name)["stringData"]["password"] for name in SECRETS}) == len(SECRETS)
 
 
 def test_deploy_gives_the_init_container_the_checksum_of_the_model(
@@ -285,15 +287,16 @@ def test_second_deploy_changes_nothing_and_keeps_the_passwords(machine: Machine,
     for _ in range(3):
         assert machine.run("deploy.sh", "--model", str(model)).returncode == 0
         applied.append(machine.applied())
-    assert [item["kind"] for item in applied[0]].count("Secret") == 2
+    assert [item["kind"] for item in applied[0]].count("Secret") == len(SECRETS)
     assert [item for item in applied[0] if item["kind"] != "Secret"] == applied[1] == applied[2]
 
 
 def test_missing_password_is_made_alone(machine: Machine, model: Path) -> None:
     machine.install_k3s()
-    machine.set("tierwise-mqtt")
+    for name in SECRETS[:-1]:
+        machine.set(name)
     assert machine.run("deploy.sh", "--model", str(model), "--no-image").returncode == 0
-    assert [i["metadata"]["name"] for i in machine.applied() if i["kind"] == "Secret"] == ["tierwise-grafana"]
+    assert [i["metadata"]["name"] for i in machine.applied() if i["kind"] == "Secret"] == [SECRETS[-1]]
 
 
 def test_no_password_is_replaced_where_the_cluster_does_not_tell(machine: Machine, model: Path) -> None:
