@@ -13,7 +13,7 @@ from tests.waiting import until
 
 from tierwise.deploy.options import DeployOptions
 from tierwise.deploy.render import render
-from tierwise.live.processes import free_port
+from tierwise.live.processes import free_ports
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,18 +29,44 @@ RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends mosquit
 """Debian's mosquitto where eclipse-mosquitto cannot be pulled; paths and user are those of that image."""
 
 
+PROMETHEUS = """\
+ARG BASE_IMAGE
+FROM ${BASE_IMAGE}
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus \\
+    && mkdir /prometheus && chown 65534:65534 /prometheus
+USER 65534
+ENTRYPOINT ["prometheus"]
+"""
+"""Likewise for prom/prometheus."""
+
+
+@pytest.fixture(scope="session")
+def prometheus_image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return _build(engine, PROMETHEUS, tmp_path_factory.mktemp("prometheus"), tag="tierwise-test:prometheus")
+
+
 @pytest.fixture(scope="session")
 def broker_image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("broker")
-    (folder / "Dockerfile").write_text(BROKER)
-    options = ("--network", "host", "--build-arg", f"BASE_IMAGE={engine.base}", "--tag", "tierwise-test:broker")
+    return _build(engine, BROKER, tmp_path_factory.mktemp("broker"), tag="tierwise-test:broker")
+
+
+def _build(engine: Engine, dockerfile: str, folder: Path, *, tag: str) -> str:
+    (folder / "Dockerfile").write_text(dockerfile)
+    options = ("--network", "host", "--build-arg", f"BASE_IMAGE={engine.base}", "--tag", tag)
     engine.run("build", *options, str(folder), timeout_s=300)
-    return "tierwise-test:broker"
+    return tag
 
 
 @pytest.fixture
-def images(edge_image: str, cloud_image: str, broker_image: str) -> dict[str, str]:
-    return {"EDGE_IMAGE": edge_image, "CLOUD_IMAGE": cloud_image, "MOSQUITTO_IMAGE": broker_image}
+def images(edge_image: str, cloud_image: str, broker_image: str, prometheus_image: str) -> dict[str, str]:
+    names = ("EDGE_IMAGE", "CLOUD_IMAGE", "MOSQUITTO_IMAGE", "PROMETHEUS_IMAGE")
+    return dict(zip(names, (edge_image, cloud_image, broker_image, prometheus_image), strict=True))
+
+
+def scraped(port: int) -> list[str]:
+    """Health of each service that this Prometheus has found."""
+    targets = get(port, "/api/v1/targets?state=active")[1].get("data", {}).get("activeTargets", [])
+    return [target["health"] for target in targets if target["labels"]["job"] == "tierwise"]
 
 
 async def test_stack_comes_up_and_answers_on_both_tiers(
@@ -48,13 +74,14 @@ async def test_stack_comes_up_and_answers_on_both_tiers(
 ) -> None:
     need(program="docker-compose")
     out = render(DeployOptions(model=anomaly_detector, out=tmp_path / "out", target="compose")).out
-    mqtt, edge, cloud = free_port(), free_port(), free_port()
+    mqtt, edge, cloud, prometheus = free_ports(4)
     values = {
         "COMPOSE_PROJECT_NAME": "tierwise-test",
         **images,
         "MQTT_PORT": str(mqtt),
         "HTTP_PORT": str(edge),
         "CLOUD_HTTP_PORT": str(cloud),
+        "PROMETHEUS_PORT": str(prometheus),
     }
     password = (out / "docker" / "mqtt-password").read_text().strip()
 
@@ -66,7 +93,7 @@ async def test_stack_comes_up_and_answers_on_both_tiers(
         return done.stdout
 
     try:
-        compose("up", "--detach", "mosquitto", "edge", "cloud")
+        compose("up", "--detach", "mosquitto", "edge", "cloud", "prometheus")
         await until(lambda: get(edge, "/health")[1].get("mqtt") == "connected", timeout_s=60)
         await until(lambda: get(cloud, "/health")[1].get("mqtt") == "connected", timeout_s=60)
         with sensor(mqtt, username="tierwise", password=password) as asking:
@@ -76,6 +103,7 @@ async def test_stack_comes_up_and_answers_on_both_tiers(
         assert asking.last["edge"]["tier"] == "edge"
         assert asking.last["cloud"]["tier"] == "cloud"
         assert asking.last["cloud"]["cloud_latency_ms"] == 100.0
+        await until(lambda: scraped(prometheus) == ["up", "up"], timeout_s=60)
         assert get(edge, "/predict", body={"input": FEATURES})[0] == 200
     finally:
         compose("down", "--volumes", "--timeout", "10")
