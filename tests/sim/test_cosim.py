@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -13,6 +16,7 @@ import pytest
 
 from tests.scenario.examples import MINIMAL
 from tests.sim.runs import load, trace_of
+from tests.waiting import until
 from tierwise.core.errors import ConfigurationError, TransportError
 from tierwise.scenario import ScenarioError
 from tierwise.sim import simulate
@@ -92,7 +96,7 @@ def test_answers_reach_the_device_that_asked_in_time(tmp_path: Path) -> None:
         assert len(told) >= len(own) - 1
         for (at, created, name), row in zip(told, own, strict=False):
             assert name == plan.names[device]
-            assert (int(at), int(created)) == (row[7] // 1000, row[2] // 1000)
+            assert (int(at), int(created)) == (-(-row[7] // 1000), row[2] // 1000)
 
 
 def test_the_size_that_a_device_states_is_what_is_sent(tmp_path: Path) -> None:
@@ -162,18 +166,86 @@ def test_a_node_that_fails_ends_the_run_and_everything_it_started(tmp_path: Path
     scenario = load(tmp_path, MINIMAL, external(tmp_path, text, more=", timeout: 500ms"))
     with pytest.raises(TransportError, match=error):
         simulate(scenario)
-    deadline = time.monotonic() + 10
-    for file in tmp_path.glob("pid?*"):
-        while alive(int(file.name.removeprefix("pid"))):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+    started = [int(file.name.removeprefix("pid")) for file in tmp_path.glob("pid?*")]
+    assert started
+    ended(started)
 
 
 def alive(pid: int) -> bool:
     """Whether a process runs (children are reaped by whoever started them)."""
-    with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/stat") as file:  # noqa: PTH123 -- a pseudo file
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/stat") as file:  # noqa: PTH123 -- a pseudo file
         return file.read().rsplit(")", 1)[1].split()[0] != "Z"
     return False
+
+
+def ended(pids: list[int]) -> None:
+    """Waits until none of the processes runs."""
+    asyncio.run(until(lambda: not any(map(alive, pids))))
+
+
+def stubborn(folder: Path, config: str = "{}") -> tuple[str, Path]:
+    """A scenario whose device ignores SIGTERM, has a child of its own, and does not answer ADVANCE; its process ids."""
+    pids = folder / "pids"
+    script = folder / "node.sh"
+    script.write_text(
+        f"#!/bin/sh\ntrap '' TERM\nsleep 777 &\nread line\necho $! $$ >{pids}\necho READY\nwait\nsleep 778\n"
+    )
+    script.chmod(0o755)
+    traffic = f"{{pattern: external, command: [{script}], timeout: 60s, config: {config}}}"
+    real = f"  real: {{traffic: {traffic}}}\nlinks:"
+    return MINIMAL.replace("links:", real, 1).replace("from: sensors", "from: [sensors, real]"), pids
+
+
+def test_what_a_node_has_started_ends_with_it(tmp_path: Path) -> None:
+    text, pids = stubborn(tmp_path)
+    started = time.monotonic()
+    with pytest.raises(TransportError, match=r"did not answer within 0\.2 s"):
+        simulate(load(tmp_path, text, {"devices.real.traffic.timeout": "200ms"}))
+    assert not any(alive(int(pid)) for pid in pids.read_text().split())
+    assert time.monotonic() - started < 15
+
+
+def test_many_hung_nodes_end_within_one_deadline(tmp_path: Path) -> None:
+    text, _ = stubborn(tmp_path)
+    changes = {"devices.real.traffic.timeout": "200ms", "devices.real.count": "8"}
+    started = time.monotonic()
+    with pytest.raises(TransportError, match="did not answer"):
+        simulate(load(tmp_path, text, changes))
+    assert time.monotonic() - started < 12  # two seconds each would be sixteen
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_nodes_end_with_a_run_that_is_interrupted_or_killed(tmp_path: Path, number: signal.Signals) -> None:
+    text, pids = stubborn(tmp_path)
+    path = tmp_path / "s.yaml"
+    path.write_text(text)
+    program = "from tierwise.cli import main; main()"
+    with subprocess.Popen([sys.executable, "-c", program, "simulate", path], stderr=subprocess.PIPE) as run:
+        asyncio.run(until(lambda: pids.exists() and len(pids.read_text().split()) == 2, timeout_s=60))
+        started = [int(pid) for pid in pids.read_text().split()]
+        assert all(map(alive, started))
+        run.send_signal(number)
+        run.communicate(timeout=30)
+    assert run.returncode != 0
+    ended(started)
+
+
+def test_a_node_that_does_not_read_cannot_hold_up_the_run(tmp_path: Path) -> None:
+    program = "import time; time.sleep(60)"
+    config = "{text: " + "a" * 200_000 + "}"
+    scenario = load(tmp_path, MINIMAL, external(tmp_path, program, config, ", timeout: 300ms"))
+    with pytest.raises(TransportError, match=r"the node real-0 did not read within 0\.3 s"):
+        simulate(scenario)
+
+
+def test_a_node_that_reads_drop_by_drop_has_one_deadline(tmp_path: Path) -> None:
+    program = "import os, time\nwhile True:\n    os.read(0, 4096)\n    time.sleep(0.05)"
+    config = "{text: " + "a" * 2_000_000 + "}"
+    scenario = load(tmp_path, MINIMAL, external(tmp_path, program, config, ", timeout: 500ms"))
+    started = time.monotonic()
+    with pytest.raises(TransportError, match="did not read within"):
+        simulate(scenario)
+    assert time.monotonic() - started < 10  # drop by drop it would take 25 s
 
 
 @pytest.mark.parametrize(

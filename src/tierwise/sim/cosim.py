@@ -17,6 +17,7 @@ from tierwise.core.errors import ConfigurationError
 from tierwise.scenario.checks import tiers_of
 from tierwise.scenario.schema import External
 from tierwise.scenario.topology import route
+from tierwise.sim.children import Children
 from tierwise.sim.event import EventEngine, with_bytes
 from tierwise.sim.kernel.tables import (
     ANSWERED,
@@ -123,13 +124,18 @@ class LockstepEngine:
 
     def _open(self, stack: ExitStack) -> dict[int, Peer]:
         peers = {}
-        for name, group in self.groups.items():
-            first = self.plan.first_device[name]
-            for index in range(self.plan.scenario.devices[name].count):
+        children = stack.enter_context(Children())
+        for group_name, group in self.groups.items():
+            first = self.plan.first_device[group_name]
+            for index in range(self.plan.scenario.devices[group_name].count):
                 device = first + index
                 address = group.address[index] if group.address else ""
-                peer = Peer(self.plan.names[device], group.timeout / 1e9, command=group.command, address=address)
-                stack.callback(peer.close)
+                name, timeout_s = self.plan.names[device], group.timeout / 1e9
+                if group.command:
+                    peer = Peer.started(name, timeout_s, group.command, children)
+                else:
+                    peer = Peer.reached(name, timeout_s, address, stack)
+                stack.callback(peer.shutdown)
                 peers[device] = peer
                 self._numbers[device] = 0
         for device, peer in peers.items():
@@ -183,7 +189,7 @@ class LockstepEngine:
             }
             self._inbox.setdefault(device, []).append(
                 Event(
-                    time_us=answered // _US,
+                    time_us=-(-answered // _US),  # never before it arrives
                     type="inference_result",
                     src=tier,
                     dst=self.plan.names[device],

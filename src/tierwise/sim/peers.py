@@ -20,7 +20,10 @@ import msgspec
 from tierwise.core.errors import TransportError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import ExitStack
+
+    from tierwise.sim.children import Children
 
 _PIECE = 1 << 16
 _LONGEST_LINE = 1 << 24
@@ -43,38 +46,49 @@ _ENCODE = msgspec.json.Encoder().encode
 
 
 class Peer:
-    """One external node. Whatever goes wrong is a ``TransportError`` that names the node."""
+    """One external node. Whatever goes wrong is a ``TransportError`` that names the node.
 
-    def __init__(self, name: str, timeout_s: float, *, command: Sequence[str] = (), address: str = "") -> None:
+    Nothing waits longer than ``timeout_s``, neither reading nor writing.
+    """
+
+    def __init__(self, name: str, timeout_s: float, ends: tuple[int, int], gone: Callable[[], str]) -> None:
+        """``ends`` are the descriptors to write to and to read from, ``gone`` says why they closed."""
         self.name = name
         self._timeout_s = timeout_s
+        self._in, self._out = ends
+        self._gone = gone
         self._buffer = b""
-        self._process: subprocess.Popen[bytes] | None = None
-        self._socket: socket.socket | None = None
-        if command:
-            self._start([part.replace("{id}", name) for part in command])
-        else:
-            self._connect(address)
-        os.set_blocking(self._out, False)
+        for end in ends:
+            os.set_blocking(end, False)
 
-    def _start(self, command: list[str]) -> None:
+    @classmethod
+    def started(cls, name: str, timeout_s: float, command: Sequence[str], children: Children) -> Peer:
+        """A node that runs as a program of this machine, over pipes; ``children`` ends it."""
+        parts = [part.replace("{id}", name) for part in command]
         try:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 -- the user's
-        except OSError as error:
-            raise TransportError(f"cannot start the node {self.name} ({command[0]}): {error.strerror}") from error
-        if self._process.stdin is None or self._process.stdout is None:
+            process = children.start(parts)
+        except (OSError, ValueError) as error:
+            raise TransportError(f"cannot start the node {name} ({parts[0]}): {error}") from error
+        if process.stdin is None or process.stdout is None:
             raise AssertionError("both were asked for")
-        self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
 
-    def _connect(self, address: str) -> None:
+        def gone() -> str:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it may have closed its output only
+                return f"the node {name} ended with exit code {process.wait(_END_S)}"
+            return f"the node {name} closed its output"
+
+        return cls(name, timeout_s, (process.stdin.fileno(), process.stdout.fileno()), gone)
+
+    @classmethod
+    def reached(cls, name: str, timeout_s: float, address: str, connections: ExitStack) -> Peer:
+        """A node that listens at ``host:port``; ``connections`` closes the connection."""
         host, _, port = address.rpartition(":")
         try:
-            self._socket = socket.create_connection((host, int(port)), timeout=self._timeout_s)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._socket.setblocking(True)  # noqa: FBT003 -- the socket's own form
-        except (OSError, ValueError) as error:
-            raise TransportError(f"cannot reach the node {self.name} at {address!r}: {error}") from error
-        self._in = self._out = self._socket.fileno()
+            connection = connections.enter_context(socket.create_connection((host, int(port)), timeout=timeout_s))
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except (OSError, ValueError, OverflowError) as error:
+            raise TransportError(f"cannot reach the node {name} at {address!r}: {error}") from error
+        return cls(name, timeout_s, (connection.fileno(),) * 2, lambda: f"the node {name} closed the connection")
 
     def init(self, config: dict[str, Any]) -> None:
         """Sends ``INIT`` and waits for ``READY``."""
@@ -109,13 +123,21 @@ class Peer:
                 )
         return sorted(events, key=lambda event: event.time_us)
 
+    def shutdown(self) -> None:
+        """``SHUTDOWN``, as far as it can be written at once: a node that does not read is ended all the same."""
+        with contextlib.suppress(OSError):
+            os.write(self._in, b"SHUTDOWN\n")
+
     def _write(self, data: bytes) -> None:
+        deadline = time.monotonic() + self._timeout_s
+        rest = memoryview(data)
         try:
-            while data:
+            while rest:
                 try:
-                    data = data[os.write(self._in, data) :]
-                except BlockingIOError:  # a TCP peer that reads slowly
-                    if not select.select([], [self._in], [], self._timeout_s)[1]:
+                    rest = rest[os.write(self._in, rest) :]
+                except BlockingIOError:  # a node that reads slowly, or not at all
+                    left = deadline - time.monotonic()
+                    if left <= 0 or not select.select([], [self._in], [], left)[1]:
                         what = f"the node {self.name} did not read within {self._timeout_s:g} s"
                         raise TransportError(what) from None
         except OSError as error:
@@ -141,30 +163,6 @@ class Peer:
                 raise TransportError(f"the node {self.name} sent a line of more than {_LONGEST_LINE >> 20} MiB")
         line, self._buffer = self._buffer[:end], self._buffer[end + 1 :]
         return line.rstrip(b"\r")
-
-    def _gone(self) -> str:
-        if self._process is None:
-            return f"the node {self.name} closed the connection"
-        with contextlib.suppress(subprocess.TimeoutExpired):  # it may have closed its output only
-            return f"the node {self.name} ended with exit code {self._process.wait(_END_S)}"
-        return f"the node {self.name} closed its output"
-
-    def close(self) -> None:
-        """``SHUTDOWN``, and the end of what was started here, by force where it does not end itself."""
-        with contextlib.suppress(TransportError):  # it may be gone already
-            self._write(b"SHUTDOWN\n")
-        if self._socket is not None:
-            self._socket.close()
-        if self._process is not None:
-            for pipe in (self._process.stdin, self._process.stdout):
-                if pipe is not None:
-                    with contextlib.suppress(OSError):  # a broken pipe, closed all the same
-                        pipe.close()
-            try:
-                self._process.wait(_END_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
 
 
 def _shown(line: bytes) -> str:
