@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,13 +18,11 @@ need(package="ai_edge_litert")
 from tests.device.reference_models import MODELS  # noqa: E402 - after the check that its package is installed
 from tests.scenario.examples import MINIMAL  # noqa: E402
 from tests.sim.runs import load, trace_of  # noqa: E402
+from tests.waiting import until  # noqa: E402
 from tierwise.core.errors import TransportError  # noqa: E402
 from tierwise.device.build import Options, build  # noqa: E402
 from tierwise.sim import simulate  # noqa: E402
 from tierwise.sim.kernel.tables import R_CREATED, R_DEVICE  # noqa: E402
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def changes(folder: Path, *, host: bool, count: int, more: str = "") -> dict[str, str]:
@@ -71,3 +72,26 @@ def test_a_device_that_cannot_run_ends_the_simulation(tmp_path: Path) -> None:
     scenario = load(tmp_path, MINIMAL, changes(tmp_path, host=True, count=1))
     with pytest.raises(TransportError, match="the node real ended with exit code 1"):
         simulate(scenario)  # a program of this machine counts no instructions, and no time was stated
+
+
+def test_the_emulator_ends_with_a_run_that_is_killed(tmp_path: Path) -> None:
+    need(program="arm-none-eabi-gcc")
+    need(program="qemu-system-arm")
+    real = changes(tmp_path, host=False, count=1, more=", threshold: 1.1") | {"run.duration": "10h"}
+    path = tmp_path / "s.yaml"
+    path.write_text(MINIMAL)
+    sets = [part for where, value in real.items() for part in ("--set", f"{where}={value}")]
+    program = "from tierwise.cli import main; main()"
+    with subprocess.Popen([sys.executable, "-c", program, "simulate", path, *sets]) as run:
+        asyncio.run(until(lambda: len(emulators(tmp_path)) == 1, timeout_s=60))
+        run.kill()
+    asyncio.run(until(lambda: not emulators(tmp_path)))
+
+
+def emulators(folder: Path) -> list[str]:
+    """Command lines of the emulators that run a build in the folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            found.append(process.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+    return [line for line in found if "qemu-system-arm" in line and str(folder) in line]
