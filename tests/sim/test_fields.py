@@ -88,6 +88,7 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {f"{SENSORS}.battery": "{capacity: 10mJ, source: a}"}, {f"{SENSORS}.battery.capacity": "5mJ"},
     ),
     "Battery.source": ({f"{SENSORS}.battery": "{capacity: 1J, source: a}"}, {f"{SENSORS}.battery.source": "b"}),
+    "Devices.names": ({}, {f"{SENSORS}.names": "[a, b, c, d, e]"}),
     "Devices.count": ({}, {f"{SENSORS}.count": "6"}),
     "Devices.traffic": ({}, PERIODIC),
     "Devices.model": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, get_args
 
 from tierwise.scenario.expression import parse_expression
@@ -105,6 +106,11 @@ def _devices(scenario: Scenario) -> Iterator[Finding]:
         traffic = scenario.traffic.get(group.traffic) if isinstance(group.traffic, str) else group.traffic
         if isinstance(traffic, External):
             yield from _external(scenario, name, traffic)
+        if group.names is not None and len(group.names) != group.count:
+            yield (*here, "names"), f"has {len(group.names)} names for {group.count} devices"
+        for device, others in Counter(group.names or ()).items():
+            if others > 1 or (device != name and device in scenario.devices):
+                yield (*here, "names"), f"another device or group is called {device!r}"
         if group.battery is not None and group.board is None:
             yield (*here, "battery"), "needs `board`: nothing states what the device draws"
 

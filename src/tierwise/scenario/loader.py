@@ -15,7 +15,7 @@ from ruamel.yaml.error import YAMLError
 from tierwise.core.errors import ConfigurationError
 from tierwise.scenario.checks import reference_problems
 from tierwise.scenario.document import Document, Problem, ScenarioError, Step, read_document
-from tierwise.scenario.legacy import LEGACY_SECTIONS, translate
+from tierwise.scenario.legacy import is_earlier_form, translate
 from tierwise.scenario.schema import Replay, Scenario, Traffic
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def build_scenario(document: Document, folder: Path, name: str) -> Scenario:
     data = document.data
     if not isinstance(data, dict):
         raise ScenarioError([document.problem((), "a scenario is a mapping with the key `tierwise: 1`")])
-    if "tierwise" not in data and set(data) >= LEGACY_SECTIONS:
+    if is_earlier_form(data):
         data = translate(document)
     try:
         scenario = Scenario.model_validate(data)

@@ -138,11 +138,12 @@ NameOrBoard = Annotated[Annotated[str, Tag("name")] | Annotated[Board, Tag("sect
 
 
 class Devices(Part):
-    """A group of equal devices, named ``{group}-{index}``."""
+    """A group of equal devices, named ``{group}-{index}`` (one alone as its group)."""
 
     count: Annotated[int, Field(ge=1, le=10_000_000, strict=True)] = Field(
         default=1, description="devices in the group"
     )
+    names: list[str] | None = Field(default=None, description="of its devices, where they have their own")
     traffic: NameOrTraffic = Field(description="a name from `traffic`, or a pattern")
     model: str | None = Field(default=None, description="a name from `models`; may be left out where there is one")
     board: NameOrBoard | None = Field(default=None, description="a name from `boards`, or a board")

@@ -188,7 +188,8 @@ def _device_names(scenario: Scenario) -> tuple[list[str], dict[str, int]]:
     first = {}
     for name, group in scenario.devices.items():
         first[name] = len(names)
-        names += [name] if group.count == 1 else [f"{name}-{index}" for index in range(group.count)]
+        numbered = [name] if group.count == 1 else [f"{name}-{index}" for index in range(group.count)]
+        names += group.names or numbered
     if len(names) >= 1 << DEVICE_BITS:
         raise ConfigurationError(f"{len(names)} devices; the simulator takes fewer than {1 << DEVICE_BITS}")
     return names, first
