@@ -68,7 +68,7 @@ def test_check_describes_and_runs_nothing(scenario: str) -> None:
 
 
 def test_mistakes_are_told(scenario: str) -> None:
-    with pytest.raises(ScenarioError, match=r"plant\.yaml:2:17: run\.duration: a duration needs a unit"):
+    with pytest.raises(ScenarioError, match=r"--set run\.duration=5: run\.duration: a duration needs a unit"):
         run(scenario, "--check", "--set", "run.duration=5")
     assert "is not PATH=VALUE" in run(scenario, "--set", "run.duration").output
     assert "two scenarios are compared" in run(scenario, scenario, "--check").output

@@ -49,6 +49,11 @@ def test_escalates_is_strict(confidence: float, threshold: float) -> None:
         ("cloud if queue_edge > 10 else edge", Situation(queues={"edge": 10}), "edge"),
         ("device if battery > 0.5 and not queue_cloud else edge", Situation(battery=0.6), "device"),
         ("device if group == 'cams' else edge if queue_edge * 2 < 7 else cloud", Situation(group="cams"), "device"),
+        ("edge if -1 < queue_edge - 3 <= 0 else cloud", Situation(queues={"edge": 3}), "edge"),
+        ("edge if -1 < queue_edge - 3 <= 0 else cloud", Situation(queues={"edge": 4}), "cloud"),
+        ("edge if -queue_edge < -2 else cloud", Situation(queues={"edge": 3}), "edge"),
+        ("edge if 'a' < group != 'cams' else cloud", Situation(group="b"), "edge"),
+        ("edge if (queue_edge > 1) == True else cloud", Situation(queues={"edge": 3}), "edge"),
         ("edge if time_s % 2 < 1 or queue_cloud - 3 >= 0 else cloud", Situation(time_s=3.0), "cloud"),
     ],
 )  # fmt: skip

@@ -58,7 +58,7 @@ def test_every_error_is_told_at_once_with_line_and_column(tmp_path: Path) -> Non
         ("to: gateway", "to: gatway", "10:27: links.up.to: there is no 'gatway' (known: gateway, cloud)"),
         ("from: gateway", "from: nowhere", "11:15: links.wan.from: there is no 'nowhere'"),
         ("to: cloud,", "to: gateway,", "11:28: links.wan.to: a link does not lead back to where it starts"),
-        ("to: gateway, lat", "to: gateway, shared: 1, lat", "links.up.shared: input should be a valid boolean"),
+        ("to: gateway, lat", "to: gateway, shared: 1, lat", "links.up.shared: expected true or false (got 1)"),
         ("latency: 20ms", "latency: 20ms, shared: false", "links.wan.shared: only a link from device groups"),
         ("latency: 20ms", "bandwidth_down: 1Mbit/s", "links.wan.bandwidth_down: needs `bandwidth` too"),
         ("latency: 20ms", "duty_cycle: 1%", "links.wan.duty_cycle: needs `bandwidth`"),
@@ -86,16 +86,29 @@ def test_every_error_is_told_at_once_with_line_and_column(tmp_path: Path) -> Non
         (
             "placement: edge",
             "placement: {cascade: [edge], threshold: 0.5}",
-            "placement.cascade: list should have at least 2",
+            "placement.cascade: needs at least 2 entries",
         ),
         (
             "placement: edge",
             "placement: edge if moon else cloud",
             "'moon' is not known to rules (known: group, battery",
         ),
+        (
+            "placement: edge",
+            "placement: edge if group > 3 else cloud",
+            "'group > 3' compares different things: group is text, 3 is a number",
+        ),
+        ("placement: edge", "placement: edge if 1 < group else cloud", "'1 < group' compares different things"),
+        ("placement: edge", "placement: edge if group else cloud", "'group' is text; a condition is true or false"),
+        ("placement: edge", "placement: edge if group * 2 > 1 else cloud", "'group' is text; only numbers can be"),
+        ("placement: edge", "placement: edge if not (1 < 2) + 1 else cloud", "'1 < 2' is true or false; only numbers"),
+        ("placement: edge", "placement: edge if len(group) > 1 else cloud", "rules cannot use 'len(group)'"),
+        ("placement: edge", "placement: edge if 2j > 1 else cloud", "rules cannot use '2j'"),
+        ("placement: edge", f"placement: {'edge if battery else ' * 50}cloud", "rules have at most 1000 characters"),
+        ("placement", "outputs: {bucket: 1ns}\nplacement", "outputs.bucket: makes 10,000,000,000 points in time; at most"),
         ("duration: 10s", "duration: 10s, warm_up: 10s", "run.warm_up: leaves nothing to count"),
-        ("duration: 10s", "duration: 0", "run.duration: input should be greater than 0 (got 0)"),
-        ("seed: 7", "seed: 1.5", "run.seed: input should be a valid integer"),
+        ("duration: 10s", "duration: 0", "run.duration: must be above 0 (got 0)"),
+        ("seed: 7", "seed: 1.5", "run.seed: expected a whole number (got 1.5)"),
         (
             "placement",
             "faults: [{fault: link_down, link: up, lasts: 1s}]\nplacement",
@@ -107,15 +120,42 @@ def test_every_error_is_told_at_once_with_line_and_column(tmp_path: Path) -> Non
             "faults[0].node: there is no",
         ),
         ("placement", "faults: [{fault: meteor}]\nplacement", "faults[0]: needs `fault`, one of"),
-        ("latency: 5ms", "loss: 1.5", "links.up.loss: input should be less than or equal to 1 (got 1.5)"),
+        ("latency: 5ms", "loss: 1.5", "links.up.loss: must be at most 1 (got 1.5)"),
         ("latency: 5ms", "loss: {to_bad: 0.1}", "links.up.loss.to_good: is missing"),
         ("latency: 5ms", "latency: {gamma: 5ms}", "links.up.latency: expected a value or one of {constant, uniform"),
         ("latency: 5ms", "latency: {uniform: [5ms, 1ms]}", "links.up.latency: uniform: low is above high"),
         ("latency: 5ms", "latency: -5ms", "links.up.latency: must not be negative or infinite"),
         ("gateway: {", "sensors: {", "nodes.sensors: a device group has this name too"),
-        ("tierwise: 1", "tierwise: 2", "1:11: tierwise: input should be 1 (got 2)"),
+        ("tierwise: 1", "tierwise: 2", "1:11: tierwise: expected 1 (got 2)"),
         ("tierwise: 1", "tierwise: [1", "not YAML:"),
         ("tierwise: 1", "tierwise: 1\ntierwise: 1", "2:1: not YAML:"),
+        ("seed: 7", "seed: [7]", "run.seed: expected a whole number (got [7])"),
+        ("count: 10", "count: 0", "devices.sensors.count: must be at least 1 (got 0)"),
+        ("count: 10", "count: 100000000", "devices.sensors.count: must be at most 10000000"),
+        ("request: 1kB", "request: 2000GB", "devices.sensors.request: must be below 1099511627776"),
+        ("request: 1kB", "battery: 3Wh", "devices.sensors.battery: expected a mapping (got '3Wh')"),
+        ("request: 1kB", "names: one", "devices.sensors.names: expected a list (got 'one')"),
+        ("request: 1kB", "names: [[1]]", "devices.sensors.names[0]: expected text (got [1])"),
+        ("request: 1kB", "names: [a, b]", "devices.sensors.names: has 2 names for 10 devices"),
+        ("count: 10", "count: 2\n    names: [a, a]", "devices.sensors.names: another device or group is called 'a'"),
+        ("links:", "links: up\nlinkz:", "links: expected a mapping (got 'up')"),
+        ("links:", "links: up\nlinkz:", "linkz: unknown key (did you mean `links`?)"),
+        ("source: test}\n    edge", "source: ''}\n    edge", "models.anomaly.device.source: must not be empty"),
+        ("placement: edge", "placement: {cascade: [edge, fog], threshold: 0}", "expected 'device', 'edge' or 'cloud'"),
+        ("placement: edge", "placement: {cascade: [edge, edge, edge, edge], threshold: 0}", "takes at most 3 entries"),
+        (
+            "placement: edge",
+            "placement: {sensors: {cascad: [edge, cloud]}}",
+            "placement.sensors: expected a tier, an expression, or a mapping with one of cascade, fallback, expression, policy",
+        ),
+        ("period: 1s", "period: 1s, name: 1s", "devices.sensors.traffic.name: unknown key (known: "),
+        ("tier: edge,", "tier: edge, node: 1,", "nodes.gateway.node: unknown key (known: "),
+        ("tier: edge,", "tier: edge, prize: 1,", "nodes.gateway.prize: unknown key (did you mean `price`?)"),
+        (
+            "placement",
+            "faults: [{fault: link_down, node: up, at: 0, lasts: 1s}]\nplacement",
+            "faults[0].node: unknown key (known: at, every, fault, lasts, link)",
+        ),
         ("seed: 7", "seed: !!python/object:os.system x", "run.seed: expected text, a number, true, false or null"),
     ],
 )  # fmt: skip
@@ -172,8 +212,33 @@ def test_overrides_replace_and_add(tmp_path: Path) -> None:
     assert loaded.links["up"].jitter is not None
     with pytest.raises(ConfigurationError, match=r"--set run.duration.x: there is no run.duration.x"):
         scenario(tmp_path, run__duration__x="1")
-    with pytest.raises(ConfigurationError, match="is not YAML"):
+    with pytest.raises(ConfigurationError, match=r"^--set run\.duration=\[:1:2: not YAML"):
         scenario(tmp_path, run__duration="[")
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "expected"),
+    [
+        ("run.sed", "1", "--set run.sed=1: run.sed: unknown key (did you mean `seed`?)"),
+        ("run.duration", "5", "--set run.duration=5: run.duration: a duration needs a unit"),
+        ("links.up", "{to: gateway, from: sensors, los: 1}", "links.up.los: unknown key (did you mean `loss`?)"),
+        ("links.far.away", "1", "--set links.far.away=1: links.far.away: unknown key"),
+        ("links.up.to", "mars", "--set links.up.to=mars: links.up.to: there is no 'mars'"),
+        ("links.up.from", "[mars]", "--set links.up.from=[mars]: links.up.from[0]: there is no 'mars'"),
+    ],
+)
+def test_what_an_option_sets_wrong_is_told_at_the_option(tmp_path: Path, where: str, value: str, expected: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        scenario(tmp_path, **{where.replace(".", "__"): value})
+    assert any(expected in str(problem) for problem in caught.value.problems), str(caught.value)
+    own = [str(problem) for problem in caught.value.problems if str(problem).startswith("--set")]
+    assert own
+
+
+def test_what_the_file_has_wrong_is_still_told_at_its_place(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match=r"scenario\.yaml:2:28: run\.seed: expected a whole number") as caught:
+        scenario(tmp_path, MINIMAL.replace("seed: 7", "seed: x"), run__warm_up="5")
+    assert len(caught.value.problems) == 2
 
 
 def test_the_json_schema_knows_every_section() -> None:
@@ -199,3 +264,5 @@ def test_fuzzed_scenarios_give_typed_errors_only(tmp_path: Path, data: st.DataOb
     else:
         return
     assert all(problem.line >= 1 and problem.what for problem in found)
+    for word in ("nput should", "instance of", "valid "):  # pydantic's words, not ours
+        assert not any(word in problem.what for problem in found), found

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from tierwise.scenario.document import Location
 
+_MOST_POINTS = 100_000
 Finding = tuple["Location", str]
 
 
@@ -43,6 +44,9 @@ def reference_problems(scenario: Scenario) -> Iterator[Finding]:
     yield from _faults(scenario)
     if scenario.run.warm_up >= scenario.run.duration:
         yield ("run", "warm_up"), "leaves nothing to count: it is not shorter than the duration"
+    points = -(-scenario.run.duration // (scenario.outputs.bucket or scenario.run.duration))
+    if points > _MOST_POINTS:
+        yield ("outputs", "bucket"), f"makes {points:,} points in time; at most {_MOST_POINTS:,} are drawn"
 
 
 def tiers_of(rule: Rule) -> tuple[Tier, ...]:

@@ -15,7 +15,7 @@ from ruamel.yaml.scalarint import ScalarInt
 from tierwise.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 Step = str | int
@@ -24,11 +24,15 @@ Location = tuple[Step, ...]
 _MAX_BYTES = 4 << 20
 _MAX_VALUES = 200_000
 _MAX_DEPTH = 40
+_NOWHERE = (0, 0)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, and where. ``line`` and ``column`` count from one."""
+    """One thing that is wrong, and where.
+
+    ``line`` and ``column`` count from one; they are 0 where ``file`` is no file but the option that gave the value.
+    """
 
     file: str
     line: int
@@ -37,7 +41,7 @@ class Problem:
     what: str
 
     def __str__(self) -> str:
-        where = f"{self.file}:{self.line}:{self.column}: "
+        where = f"{self.file}:{self.line}:{self.column}: " if self.line else f"{self.file}: "
         return f"{where}{self.path}: {self.what}" if self.path else where + self.what
 
 
@@ -57,6 +61,17 @@ class Document:
     data: Any
     values: dict[Location, tuple[int, int]] = field(default_factory=dict)
     keys: dict[Location, tuple[int, int]] = field(default_factory=dict)
+    options: dict[Location, str] = field(default_factory=dict)
+    """Where values do not come from the file: the option that gave them."""
+
+    def note_option(self, location: Location, value: object, option: str) -> None:
+        """Says that the value at ``location``, which stands in ``data`` by now, comes from an option."""
+        for known in (self.values, self.keys, self.options):
+            for old in [place for place in known if place[: len(location)] == location]:
+                del known[old]
+        self.options[location] = option
+        for place in _places(value, location):
+            self.values[place] = self.keys[place] = _NOWHERE
 
     def problem(self, location: Sequence[Step], what: str, *, at_key: bool = False) -> Problem:
         """A problem at ``location``. Steps that the document has not (names of alternatives) are left out."""
@@ -65,7 +80,16 @@ class Document:
             if (*here, step) in self.values:
                 here = (*here, step)
         line, column = (self.keys if at_key else self.values).get(here) or self.values.get(here, (1, 1))
-        return Problem(self.file, line, column, dotted(here), what)
+        given = (self.options.get(here[:length]) for length in range(len(here), 0, -1))
+        option = next((option for option in given if option), None)
+        return Problem(self.file if option is None else option, line, column, dotted(here), what)
+
+
+def _places(value: object, here: Location) -> Iterator[Location]:
+    yield here
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, item in inner:
+        yield from _places(item, (*here, step))
 
 
 def dotted(location: Sequence[Step]) -> str:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-import functools
 import reprlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from tierwise.core.errors import ConfigurationError
 from tierwise.scenario.checks import reference_problems
-from tierwise.scenario.document import Document, Problem, ScenarioError, Step, read_document
+from tierwise.scenario.document import Document, Problem, ScenarioError, Step, parse_document, read_document
 from tierwise.scenario.legacy import is_earlier_form, translate
+from tierwise.scenario.suggestions import suggestion
 from tierwise.scenario.schema import Replay, Scenario, Traffic
 
 if TYPE_CHECKING:
@@ -23,6 +20,26 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
+
+_LONGEST_OPTION = 60
+_MAPPING, _WHOLE, _NUMBER = "expected a mapping", "expected a whole number", "expected a number"
+_WORDS = {
+    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type", "mapping_type"), _MAPPING),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), _WHOLE),
+    **dict.fromkeys(("float_type", "float_parsing", "finite_number"), _NUMBER),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "expected true or false"),
+    **dict.fromkeys(("string_type", "path_type", "string_unicode"), "expected text"),
+    "list_type": "expected a list",
+    "string_too_short": "must not be empty",
+    "literal_error": "expected {expected}",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "too_short": "needs at least {min_length} entries",
+    "too_long": "takes at most {max_length} entries",
+}
+"""What pydantic's kinds of errors are called here."""
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 60
@@ -62,16 +79,16 @@ def build_scenario(document: Document, folder: Path, name: str) -> Scenario:
 
 def set_value(document: Document, where: str, text: str) -> None:
     """Replaces or adds the value at a dotted path by YAML text. Raises ``ConfigurationError``."""
-    try:
-        value = YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError) as error:
-        raise ConfigurationError(f"--set {where}: {text!r} is not YAML") from error
+    option = f"--set {where}={_shown_plainly(text)}"
+    value = parse_document(text, option).data
     steps: list[Step] = [int(step) if step.isdigit() else step for step in where.split(".")]
     here = document.data
+    added: int | None = None  # from which step on the document had nothing
     for depth, step in enumerate(steps):
         last = depth == len(steps) - 1
-        if isinstance(here, dict) and isinstance(step, str | int):
-            key = str(step)
+        if isinstance(here, dict):
+            key = steps[depth] = str(step)
+            added = depth if added is None and key not in here else added
             if last:
                 here[key] = value
             here = here.setdefault(key, {})
@@ -81,38 +98,33 @@ def set_value(document: Document, where: str, text: str) -> None:
             here = here[step]
         else:
             raise ConfigurationError(f"--set {where}: there is no {'.'.join(map(str, steps[: depth + 1]))}")
+    top = tuple(steps if added is None else steps[: added + 1])
+    for step in reversed(steps[len(top) :]):
+        value = {str(step): value}
+    document.note_option(top, value, option)
+
+
+def _shown_plainly(text: str) -> str:
+    return text if len(text) <= _LONGEST_OPTION else f"{text[:_LONGEST_OPTION]}…"
 
 
 def _told(document: Document, detail: ErrorDetails) -> Problem:
     location: Sequence[Step] = detail["loc"]
-    kind = detail["type"]
+    kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
-        return document.problem(location, f"unknown key{_suggestion(location)}", at_key=True)
+        return document.problem(location, f"unknown key{suggestion(location)}", at_key=True)
     if kind == "missing":
         problem = document.problem(location[:-1], "")
         path = f"{problem.path}.{location[-1]}" if problem.path else str(location[-1])
         return Problem(problem.file, problem.line, problem.column, path, "is missing")
     if kind in {"union_tag_not_found", "union_tag_invalid"}:
-        context = detail.get("ctx", {})
         key = str(context.get("discriminator", "")).strip("'")
         expected = context.get("expected_tags")
         what = f"needs `{key}`" + (f", one of {expected}" if expected else "")
-        return document.problem(location, f"{what} (got {_shown(detail['input'])})")
-    what = detail["msg"].removeprefix("Value error, ")
-    return document.problem(location, f"{what[:1].lower()}{what[1:]} (got {_shown(detail['input'])})")
-
-
-def _suggestion(location: Sequence[Step]) -> str:
-    """`` (did you mean `period`?)`` where a field of any section has nearly that name."""
-    close = difflib.get_close_matches(str(location[-1]), _known_fields(), n=1, cutoff=0.75)
-    return f" (did you mean `{close[0]}`?)" if close else ""
-
-
-@functools.cache
-def _known_fields() -> list[str]:
-    definitions = Scenario.model_json_schema()["$defs"].values()
-    names = {name for definition in definitions for name in definition.get("properties", {})}
-    return sorted(names | set(Scenario.model_fields))
+    else:
+        own = _WORDS.get(kind)
+        what = detail["msg"].removeprefix("Value error, ") if own is None else own.format_map(context)
+    return document.problem(location, f"{what} (got {_shown(detail['input'])})")
 
 
 def _shown(value: object) -> str:

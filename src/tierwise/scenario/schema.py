@@ -188,10 +188,10 @@ _RULES = ("cascade", "fallback", "expression", "policy")
 EVERY_GROUP = "*"
 
 
-def _rule_kind(value: object) -> str:
+def _rule_kind(value: object) -> str | None:
     if isinstance(value, Part):
-        return next((name for name in _RULES if hasattr(value, name)), "tier")
-    return next((name for name in _RULES if name in value), "expression") if isinstance(value, dict) else "tier"
+        return next((name for name in _RULES if hasattr(value, name)), None)
+    return next((name for name in _RULES if name in value), None) if isinstance(value, dict) else "tier"
 
 
 def _spelled_out(value: object) -> object:
@@ -205,7 +205,11 @@ Rule = Annotated[
     | Annotated[Fallback, Tag("fallback")]
     | Annotated[Expression, Tag("expression")]
     | Annotated[Custom, Tag("policy")],
-    Discriminator(_rule_kind),
+    Discriminator(
+        _rule_kind,
+        custom_error_type="rule",
+        custom_error_message="expected a tier, an expression, or a mapping with one of " + ", ".join(_RULES),
+    ),
     BeforeValidator(_spelled_out),
 ]
 
