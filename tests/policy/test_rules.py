@@ -74,6 +74,6 @@ def test_nothing_else_is_admitted(text: str) -> None:
         parse_expression(text)
 
 
-def test_values_that_do_not_fit_are_an_error() -> None:
-    with pytest.raises(ValueError, match="rule 'edge if group > 1 else cloud'"):
-        expression(parse_expression("edge if group > 1 else cloud"))(Situation(group="a"))
+def test_what_cannot_be_computed_is_an_error() -> None:
+    with pytest.raises(ValueError, match="rule 'edge if 1 / queue_edge > 1 else cloud': division by zero"):
+        expression(parse_expression("edge if 1 / queue_edge > 1 else cloud"))(Situation())

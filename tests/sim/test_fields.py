@@ -268,7 +268,7 @@ ELSEWHERE = {
     "Scenario.tierwise", "Board.memory", "Artifact.size",  # tests/scenario: they make a scenario valid or not
     "Scenario.name", "Scenario.description",  # tests/cli: shown
     "Scenario.outputs", "Outputs.trace", "Outputs.bucket",  # test_outputs.py: the files
-    "Custom.policy", "Custom.options",  # test_policies.py
+    "Custom.policy", "Custom.options", "Custom.timeout",  # test_policies.py
     "Artifact.artifact", "Artifact.runtime", "Model.data", "Model.threshold",  # test_answers.py
     "Dataset.file", "Dataset.features", "Dataset.labels",  # test_answers.py
     "External.pattern", "External.command", "External.address", "External.config",  # test_cosim.py

@@ -9,15 +9,25 @@ import pytest
 
 from tests.scenario.examples import MINIMAL
 from tests.sim.runs import load, trace_of
+from tierwise import policy
 from tierwise.core.errors import ConfigurationError
 from tierwise.sim import simulate
-from tierwise.sim.kernel.tables import R_TIER
+from tierwise.sim.kernel.tables import R_OUTCOME, R_TIER
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tierwise.policy import Decide, Situation
 
+BAD_DAY = {
+    "run.duration": "60s",
+    "links.up.loss": "10%",
+    "links.wan.loss": "20%",
+    "links.wan.latency": "{exponential: 40ms}",
+    "nodes.gateway.service": "{exponential: 40ms}",
+    "nodes.gateway.queue": "3",
+    "faults": "[{fault: node_down, node: cloud, at: 10s, lasts: 5s}, {fault: link_down, link: up, at: 30s, lasts: 5s}]",
+}
 SEEN: list[Situation] = []
 
 
@@ -33,12 +43,38 @@ def twice(first: str = "device", second: str = "cloud", threshold: float = 0.5) 
     return decide
 
 
+def ours(rule: str, tiers: str, threshold: float = 0.5) -> Decide:
+    """The package's own rules as a policy: what they are asked and what they say is noted."""
+    names = tiers.split()
+    own = {
+        "fixed": lambda: policy.fixed(names[0]),
+        "cascade": lambda: policy.cascade(names, threshold),
+        "fallback": lambda: policy.fallback(names),
+    }[rule]()
+
+    def decide(situation: Situation) -> str | None:
+        SEEN.append(situation)
+        return own(situation)
+
+    return decide
+
+
+def broken(*, when: str) -> Decide:
+    """A policy with a mistake, in its factory or later."""
+    if when == "made":
+        raise LookupError("no such table")
+    return lambda situation: {"a": "edge"}[situation.group]
+
+
 @pytest.fixture(autouse=True)
 def _offered(monkeypatch: pytest.MonkeyPatch) -> None:
     SEEN.clear()
-    entry = importlib.metadata.EntryPoint("twice", f"{__name__}:twice", "tierwise.policies")
+    entries = [
+        importlib.metadata.EntryPoint(name, f"{__name__}:{name}", "tierwise.policies")
+        for name in ("twice", "ours", "broken")
+    ]
     monkeypatch.setattr(
-        "tierwise.sim.decide.entry_points", lambda group: [entry] if group == "tierwise.policies" else []
+        "tierwise.sim.decide.entry_points", lambda group: entries if group == "tierwise.policies" else []
     )
 
 
@@ -85,7 +121,7 @@ def test_its_mistakes_are_told(tmp_path: Path, options: str, error: str) -> None
 
 
 def test_an_unknown_policy_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"no package offers the policy 'thrice' \(known: twice\)"):
+    with pytest.raises(ConfigurationError, match=r"no package offers the policy 'thrice' \(known: broken, ours, twice\)"):
         simulate(load(tmp_path, MINIMAL, {"placement": "{policy: thrice}"}))
 
 
@@ -94,3 +130,65 @@ def test_an_expression_moves_load_away_from_a_long_queue(tmp_path: Path) -> None
     summary = simulate(load(tmp_path, MINIMAL, busy))
     assert summary.nodes["gateway"].longest_queue <= 4
     assert summary.by_tier["cloud"].answered > 10
+
+
+@pytest.mark.parametrize(
+    ("built_in", "options", "timeout"),
+    [
+        ("edge", "{rule: fixed, tiers: edge}", None),
+        ("{cascade: [edge, cloud], threshold: 0.6}", "{rule: cascade, tiers: edge cloud, threshold: 0.6}", None),
+        ("{cascade: [device, cloud], threshold: 0.6}", "{rule: cascade, tiers: device cloud, threshold: 0.6}", "90ms"),
+        ("{cascade: [device, edge, cloud], threshold: 0.6}",
+         "{rule: cascade, tiers: device edge cloud, threshold: 0.6}", "90ms"),
+        ("{fallback: [cloud, device]}", "{rule: fallback, tiers: cloud device}", "90ms"),
+        ("{fallback: [edge, device]}", "{rule: fallback, tiers: edge device}", "40ms"),
+        ("{fallback: [edge, cloud, device]}", "{rule: fallback, tiers: edge cloud device}", "60ms"),
+    ],
+)  # fmt: skip
+def test_the_simulators_steps_are_the_policies(
+    tmp_path: Path, built_in: str, options: str, timeout: str | None
+) -> None:
+    """The same requests meet the same luck, whether a rule is laid out in steps or asked in each situation."""
+    late = "" if timeout is None else f", timeout: {timeout}"
+    steps, _ = trace_of(load(tmp_path, MINIMAL, BAD_DAY | {"placement": built_in.replace("}", late + "}")}), "event")
+    asked = BAD_DAY | {"placement": f"{{policy: ours, options: {options}{late}}}"}
+    replayed, _ = trace_of(load(tmp_path, MINIMAL, asked), "event")
+    assert (steps == replayed).all()
+    assert len(set(steps[:, R_OUTCOME].tolist())) > (1 if "device" in options else 2)
+    assert any(situation.failed for situation in SEEN) == (timeout is not None)
+
+
+def test_it_is_asked_after_a_failure_that_it_learns_of(tmp_path: Path) -> None:
+    down = {"faults": "[{fault: node_down, node: gateway, at: 0, lasts: 20s}]"}
+    placement = {"placement": "{policy: ours, options: {rule: fallback, tiers: edge cloud}, timeout: 80ms}"}
+    summary = simulate(load(tmp_path, MINIMAL, down | placement))
+    # Nobody is left to ask after the cloud has answered.
+    assert {(situation.asked, situation.failed) for situation in SEEN} == {((), False), (("edge",), True)}
+    assert summary.by_tier["cloud"].answered == summary.answered == summary.requests - summary.in_flight
+    assert summary.end_to_end_ms is not None
+    assert summary.end_to_end_ms.p50 > 80
+
+
+def test_a_policy_that_gives_up_loses_the_request(tmp_path: Path) -> None:
+    down = {"faults": "[{fault: node_down, node: gateway, at: 0, lasts: 5s}]"}
+    placement = {"placement": "{policy: ours, options: {rule: fixed, tiers: edge}, timeout: 50ms}"}
+    summary = simulate(load(tmp_path, MINIMAL, down | placement))
+    assert summary.dropped == {"timeout": 50}
+    assert summary.answered == 50
+
+
+@pytest.mark.parametrize(
+    ("when", "error"),
+    [
+        ("made", r"the policy 'broken' cannot be made: LookupError: no such table"),
+        ("asked", r"the policy of 'sensors' failed at 0\.\d+ s: KeyError: 'sensors'"),
+    ],
+)
+def test_whatever_a_policy_raises_is_told(tmp_path: Path, when: str, error: str) -> None:
+    with pytest.raises(ConfigurationError, match=error):
+        simulate(load(tmp_path, MINIMAL, {"placement": f"{{policy: broken, options: {{when: {when}}}}}"}))
+
+
+def test_a_rule_that_divides_by_zero_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"the policy of 'sensors' failed at .*: rule 'edge if 1 / queue_edge"):
+        simulate(load(tmp_path, MINIMAL, {"placement": "edge if 1 / queue_edge < 1 else cloud"}))

@@ -1,4 +1,8 @@
-"""The rules. A rule is asked when a request is made, and again after each answer or failure of a tier."""
+"""The rules. A rule is asked when a request is made, after each answer, and after each failure that it learns of.
+
+It learns of a failure by its timeout alone: a lost message and a full queue tell nobody. Without a timeout what is lost
+stays lost, with the answers that lay on the same way.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,8 @@ Value = float | int | bool | str
 class Situation(msgspec.Struct, frozen=True, gc=False):
     """What a rule may know when it decides about one request.
 
-    ``asked`` are the tiers that were tried, in order; ``failed`` says that the last of them gave no answer (lost,
-    refused or late), else ``confidence`` is that of its answer (0 to 1). ``queues`` are the requests
+    ``asked`` are the tiers that were tried, in order; ``failed`` says that the last of them gave no answer in time
+    (lost, refused or late), else ``confidence`` is that of its answer (0 to 1). ``queues`` are the requests
     waiting or running at each tier's node on the way, ``battery`` the share of energy left (1 where there is none).
     """
 
@@ -46,7 +50,7 @@ def fixed(tier: str) -> Decide:
 
 
 def cascade(tiers: Sequence[str], threshold: float) -> Decide:
-    """The first tier; the next where the answer is unsure. A failed escalation keeps the answer there is."""
+    """The first tier; the next where the answer is unsure. An escalation that failed keeps the answer there is."""
 
     def decide(situation: Situation) -> str | None:
         if not situation.asked:

@@ -182,6 +182,9 @@ class Custom(Part):
 
     policy: str = Field(description="name of the entry point")
     options: dict[str, str | int | float | bool] = Field(default_factory=dict, description="given to its factory")
+    timeout: PositiveDuration | None = Field(
+        default=None, description="it is asked again where a tier has not answered by then"
+    )
 
 
 _RULES = ("cascade", "fallback", "expression", "policy")

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from tierwise.sim.plan import Plan
 
 GROUP = "tierwise.policies"
+GIVE_UP = -2
+"""A policy's answer instead of a step: it asks nobody, and there is no answer to keep."""
 _TIERS = tuple(TIER_CODES)
 
 
@@ -50,8 +52,8 @@ def load_policy(rule: Custom) -> Decide:
         raise ConfigurationError(f"no package offers the policy {rule.policy!r} (known: {known})")
     try:
         decide: Decide = found[0].load()(**rule.options)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ConfigurationError(f"the policy {rule.policy!r} cannot be made: {error}") from error
+    except Exception as error:  # whatever the code of others raises
+        raise ConfigurationError(f"the policy {rule.policy!r} cannot be made: {_named(error)}") from error
     return decide
 
 
@@ -74,18 +76,24 @@ def decider(plan: Plan) -> Callable[[Machine], int] | None:
         clock = machine.clock.data
         point = points[clock[C_ASKED_STEP]]
         device = clock[C_ASKED_DEVICE]
-        tier = point.rule(
-            policy.Situation(
-                group=point.name,
-                device=device,
-                time_s=clock[C_NOW] * 1e-9,
-                asked=point.asked,
-                confidence=confidence_of(machine, clock[C_ASKED], point.step) if point.asked else 0.0,
-                queues={tier: ints[first + N_LENGTH] + ints[first + N_RUNNING] for tier, first in point.nodes},
-                battery=_battery(machine, point.group, device) if point.has_battery else 1.0,
-            )
+        situation = policy.Situation(
+            group=point.name,
+            device=device,
+            time_s=clock[C_NOW] * 1e-9,
+            asked=point.asked,
+            failed=point.failed,
+            confidence=confidence_of(machine, clock[C_ASKED], point.step) if point.answered else 0.0,
+            queues={tier: ints[first + N_LENGTH] + ints[first + N_RUNNING] for tier, first in point.nodes},
+            battery=_battery(machine, point.group, device) if point.has_battery else 1.0,
         )
+        try:
+            tier = point.rule(situation)
+        except Exception as error:  # whatever the code of others raises
+            what = f"the policy of {point.name!r} failed at {situation.time_s:g} s"
+            raise ConfigurationError(f"{what}: {_named(error)}") from error
         following = point.ways.get(tier, -1)
+        if following < 0 and tier is None and point.failed:
+            return GIVE_UP
         if following < 0:
             what = "no tier for a new request" if tier is None else f"{tier!r}, which cannot answer here"
             raise ConfigurationError(f"the policy of {point.name!r} chose {what}")
@@ -102,10 +110,16 @@ class _Point(NamedTuple):
     name: str
     rule: Decide
     asked: tuple[str, ...]
+    failed: bool
     nodes: tuple[tuple[str, int], ...]
     """Tiers, and where the columns of their nodes begin."""
     ways: dict[str | None, int]
     has_battery: bool
+
+    @property
+    def answered(self) -> bool:
+        """Whether the last tier has answered."""
+        return bool(self.asked) and not self.failed
 
 
 def _point(plan: Plan, pc: int, rules: dict[int, Decide], names: dict[int, str]) -> _Point:
@@ -119,6 +133,7 @@ def _point(plan: Plan, pc: int, rules: dict[int, Decide], names: dict[int, str])
         name=names[group],
         rule=rules[group],
         asked=_asked(int(step[T_CODE])),
+        failed=pc in plan.late,
         nodes=tuple((tier, node * INTS) for tier, node in plan.queues[pc].items()),
         ways=ways,
         has_battery=int(plan.ints[group, G_BATTERY]) >= 0,
@@ -139,3 +154,7 @@ def _asked(code: int) -> tuple[str, ...]:
         tiers.append(_TIERS[code % 4 - 1])
         code //= 4
     return tuple(tiers)
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

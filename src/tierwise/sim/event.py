@@ -8,12 +8,14 @@ import numpy as np
 
 from tierwise.core.errors import ConfigurationError
 from tierwise.sim.compiled import COMPILES
+from tierwise.sim.decide import GIVE_UP
 from tierwise.sim.kernel.heap import push
 from tierwise.sim.kernel.loop import run
-from tierwise.sim.kernel.requests import report
+from tierwise.sim.kernel.requests import conclude, report
 from tierwise.sim.kernel.tables import (
     ASKED,
     C_ARRIVALS,
+    C_ASKED,
     C_DEVICES,
     C_DONE,
     C_FREE,
@@ -40,6 +42,7 @@ from tierwise.sim.kernel.tables import (
     R_STATE,
     R_VISIBLE,
     S_SIZE,
+    TIMEOUT,
     Machine,
 )
 from tierwise.sim.rows import Rows, from_matrix, joined
@@ -154,6 +157,10 @@ class EventEngine:
                 if self._decide is None:
                     raise ConfigurationError("this scenario needs a policy, and none was given")
                 decided = self._decide(self.machine)
+                if decided == GIVE_UP:
+                    clock = self.machine.clock
+                    conclude(self.machine, int(clock[C_ASKED]), TIMEOUT, int(clock[C_NOW]))
+                    decided = -1
             elif why == DRAIN:
                 yield self.settled(int(self.machine.clock[C_NOW])), self._make_room()
             else:

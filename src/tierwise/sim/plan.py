@@ -115,6 +115,8 @@ class Plan:
     """(time ns, kind, node row): nodes that fail and recover."""
     queues: dict[int, dict[str, int]]
     """For each step at which Python decides, the nodes of the tiers."""
+    late: set[int]
+    """Those of them at which a tier has not answered in time."""
     loops: bool
     """Whether requests can come back to a station."""
     answers: Mapping[tuple[str, str], Answers] = field(default_factory=dict)
@@ -138,6 +140,7 @@ def build_plan(
     around = Surroundings(scenario, tables, links, nodes, answers or {})
     first_step = len(tables.ints)
     queues: dict[int, dict[str, int]] = {}
+    late: set[int] = set()
     entries = {}
     tables.key("answer")
     if answers:
@@ -146,6 +149,7 @@ def build_plan(
         program = Program(around, name, row)
         entries[row] = program.write(scenario.rule(name))
         queues |= program.queues
+        late |= program.late
     # Distributions are rows too: those of links were made before, those of steps lie between the steps.
     steps = range(first_step, len(tables.ints))
     _fill_groups(scenario, tables, groups, entries)
@@ -178,6 +182,7 @@ def build_plan(
         devices=_devices(scenario, group_of, first_device),
         outages=[(time, DOWN if fails else UP, nodes[name]) for time, fails, name in node_outages(scenario, seed)],
         queues=queues,
+        late=late,
         loops=loops,
         answers=answers or {},
     )

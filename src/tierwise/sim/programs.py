@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tierwise.scenario.parts import Artifact, Confidence, Link
@@ -73,6 +73,21 @@ class Surroundings:
     answers: Mapping[tuple[str, str], Answers]
 
 
+@dataclass(frozen=True)
+class _Question:
+    """Where a policy is asked: what it knows there, and where an answer goes."""
+
+    place: str
+    home: int
+    """The step that takes an answer from the place to the device."""
+    asked: tuple[str, ...] = ()
+    level: int = 1
+    """Of the deadline that the place may set."""
+    has_answer: bool = False
+    failed: bool = False
+    """Whether the last tier that was asked has not answered in time."""
+
+
 class Program:
     """Writes the steps of one group, the last first: each step knows the one that follows."""
 
@@ -83,6 +98,7 @@ class Program:
         self.devices = around.scenario.devices[group]
         self.model = around.scenario.model_of(group)
         self.queues: dict[int, dict[str, int]] = {}
+        self.late: set[int] = set()
 
     def write(self, rule: Rule) -> int:
         """The row of the first step."""
@@ -97,7 +113,7 @@ class Program:
         if isinstance(rule, Fallback):
             return self._fallback(rule, list(rule.fallback), end)
         if isinstance(rule, Expression | Custom):
-            return self._asked(self.group, (), end, again=isinstance(rule, Custom))
+            return self._asked(_Question(self.group, end), rule)
         return self._serve(rule, end)
 
     def _step(self, op: int, ints: dict[int, int], floats: dict[int, float] | None = None) -> int:
@@ -219,8 +235,9 @@ class Program:
         first = self._serve(tiers[0], disarm)
         return self._step(ARM, {T_NEXT: first, T_ALT: other, T_LEVEL: 1, T_TIMEOUT: rule.timeout})
 
-    def _asked(self, place: str, asked: tuple[str, ...], home: int, *, again: bool) -> int:
+    def _asked(self, question: _Question, rule: Expression | Custom) -> int:
         """A step at which Python decides, and all that may follow."""
+        place, asked, home, level = question.place, question.asked, question.home, question.level
         ways = {}
         nodes = {}
         for tier in TIER_CODES:
@@ -230,17 +247,25 @@ class Program:
             here = self.group if tier == "device" else node
             if tier != "device":
                 nodes[tier] = self.around.nodes[node]
-            following = self._down(place, links, home)
-            if again:
-                following = self._asked(here, (*asked, tier), following, again=True)
-            ways[tier] = self._up(place, links, self._serve_there(tier, node, following))
-        if not ways:
+            timeout = rule.timeout if isinstance(rule, Custom) and links else None
+            back = home if timeout is None else self._step(DISARM, {T_NEXT: home, T_LEVEL: level})
+            following = self._down(place, links, back)
+            further = (*asked, tier)
+            if isinstance(rule, Custom):
+                inner = level if timeout is None else level + 1
+                following = self._asked(_Question(here, following, further, inner, has_answer=True), rule)
+            way = self._up(place, links, self._serve_there(tier, node, following))
+            if timeout is not None:
+                late = self._asked(replace(question, asked=further, failed=True), rule)
+                way = self._step(ARM, {T_NEXT: way, T_ALT: late, T_LEVEL: level, T_TIMEOUT: timeout})
+            ways[tier] = way
+        if not ways and not question.failed:
             return home
         last = asked[-1] if asked else None
         ask = self._step(
             ASK,
             {
-                T_NEXT: home if asked else -1,
+                T_NEXT: home if question.has_answer else -1,
                 T_TIER: TIER_CODES[last] if last else -1,
                 T_CODE: sum(4**position * (TIER_CODES[tier] + 1) for position, tier in enumerate(asked)),
                 **{T_ASK_DEVICE + code: ways.get(tier, -1) for tier, code in TIER_CODES.items()},
@@ -249,6 +274,8 @@ class Program:
             {TF_ACCURACY: self._accuracy(last) if last else 0.0},
         )
         self.queues[ask] = nodes
+        if question.failed:
+            self.late.add(ask)
         return ask
 
     def _can(self, place: str, tier: str) -> bool:
