@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["constant", "uniform", "exponential", "normal", "lognormal", "pareto", "empirical"]
 _MAX_VALUES = 100_000
+_SHOWN = 8
 KINDS: tuple[str, ...] = get_args(Kind)
 
 
@@ -59,6 +60,30 @@ class Distribution:
     @property
     def is_constant(self) -> bool:
         return self.kind == "constant"
+
+    def scaled(self, factor: float) -> Distribution:
+        """That of the quantity times ``factor``; what tells the shape alone stays."""
+        shape = self.parameters[1:] if self.kind in {"lognormal", "pareto"} else ()
+        scale = self.parameters[: len(self.parameters) - len(shape)]
+        return Distribution(self.kind, (*(value * factor for value in scale), *shape))
+
+    def written(self, quantity: Callable[[float], str]) -> str:
+        """As a scenario writes it. ``quantity`` writes one value."""
+        p = self.parameters
+        match self.kind:
+            case "constant":
+                return quantity(p[0])
+            case "exponential":
+                return f"{{exponential: {quantity(p[0])}}}"
+            case "normal":
+                return f"{{normal: {{mean: {quantity(p[0])}, sd: {quantity(p[1])}}}}}"
+            case "lognormal":
+                return f"{{lognormal: {{median: {quantity(p[0])}, sigma: {p[1]:g}}}}}"
+            case "pareto":
+                return f"{{pareto: {{minimum: {quantity(p[0])}, shape: {p[1]:g}}}}}"
+            case "uniform" | "empirical":
+                shown = [quantity(value) for value in p[:_SHOWN]] + ["…"] * (len(p) > _SHOWN)
+                return f"{{{self.kind}: [{', '.join(shown)}]}}"
 
 
 def parse_distribution(value: object, quantity: Callable[[object], float]) -> Distribution:

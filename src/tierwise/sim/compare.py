@@ -51,11 +51,11 @@ def compare(
     """
     start = first.run.seed if seed is None else seed
     replications = max(first.run.replications, second.run.replications, LEAST_REPLICATIONS)
-    once = run or _simulate_once
+    runs = (run, run) if run is not None else (_with_own_answers(first), _with_own_answers(second))
     pairs = []
     for number in range(replications):
         own = replication_seed(start, number)
-        pairs.append((figures_of(once(first, own)), figures_of(once(second, own))))
+        pairs.append((figures_of(runs[0](first, own)), figures_of(runs[1](second, own))))
     names = [name for name in pairs[0][0] if all(name in one and name in other for one, other in pairs)]
     figures = {}
     for name in names:
@@ -69,8 +69,14 @@ def compare(
     return Comparison(first.name, second.name, replications, figures)
 
 
-def _simulate_once(scenario: Scenario, seed: int) -> Summary:
+def _with_own_answers(scenario: Scenario) -> Callable[[Scenario, int], Summary]:
+    """Runs the scenario once with a seed. Its models answer its samples a single time, not in each replication."""
     from tierwise.sim.answers import compute_answers  # noqa: PLC0415 -- only where models are run
 
-    once = scenario.model_copy(update={"run": scenario.run.model_copy(update={"replications": 1})})
-    return simulate(once, seed=seed, answers=compute_answers(scenario))
+    answers = compute_answers(scenario)
+
+    def once(one: Scenario, seed: int) -> Summary:
+        alone = one.model_copy(update={"run": one.run.model_copy(update={"replications": 1})})
+        return simulate(alone, seed=seed, answers=answers)
+
+    return once

@@ -6,16 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+from pydantic import BaseModel
 
+from tierwise.scenario.distributions import Distribution
+from tierwise.scenario.units import format_ns
 from tierwise.sim.kernel.tables import D_DEAD, L_BYTES, N_BUSY, N_SERVED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tierwise.scenario.schema import Scenario
     from tierwise.sim.plan import Plan
 
 _S = 1e-9
 _HOUR = 3600.0
 _KWH = 3.6e6
+_SHARES = {"confidence"}  # the distributions that are none of durations
 
 
 class Energy(msgspec.Struct, frozen=True):
@@ -89,21 +95,31 @@ def carbon_g(scenario: Scenario, energy_j: float) -> float | None:
     return None if scenario.carbon is None else scenario.carbon.intensity * energy_j / _KWH
 
 
+def sourced(scenario: Scenario) -> Iterator[tuple[str, BaseModel, str]]:
+    """Every section that names a source: its dotted path, itself, the source."""
+    waiting: list[tuple[str, object]] = [("", scenario)]
+    while waiting:
+        path, part = waiting.pop(0)
+        inner = part if isinstance(part, dict) else {}
+        if isinstance(part, BaseModel):
+            source = getattr(part, "source", None)
+            if isinstance(source, str):
+                yield path, part, source
+            inner = {field.alias or name: getattr(part, name) for name, field in type(part).model_fields.items()}
+        waiting = [(f"{path}.{key}" if path else str(key), item) for key, item in inner.items()] + waiting
+
+
 def constants_of(scenario: Scenario) -> list[Constant]:
-    """Every section with a source."""
-    found: list[Constant] = []
-
-    def visit(value: Any, path: str) -> None:  # noqa: ANN401 -- any JSON value
-        if isinstance(value, dict):
-            if isinstance(value.get("source"), str):
-                stated = {
-                    key: item
-                    for key, item in value.items()
-                    if key != "source" and item is not None and isinstance(item, int | float | str)
-                }
-                found.append(Constant(path, stated, value["source"]))
-            for key, item in value.items():
-                visit(item, f"{path}.{key}" if path else key)
-
-    visit(scenario.model_dump(warnings=False), "")
+    """What the sections with a source state; distributions are written as the scenario writes them."""
+    found = []
+    for path, part, source in sourced(scenario):
+        stated = {name: _stated(name, getattr(part, name)) for name in part.model_fields_set if name != "source"}
+        value = {name: stated[name] for name in type(part).model_fields if stated.get(name) is not None}
+        found.append(Constant(path, value, source))
     return found
+
+
+def _stated(name: str, value: object) -> float | str | None:
+    if isinstance(value, Distribution):
+        return value.written("{:g}".format if name in _SHARES else lambda ns: format_ns(round(ns)))
+    return value if isinstance(value, int | float | str) else None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import msgspec
 from pydantic import BaseModel
 
-from tierwise.sim.costs import constants_of
+from tierwise.scenario.distributions import Distribution
+from tierwise.sim.costs import sourced
 from tierwise.sim.run import figures_of, simulate
 
 if TYPE_CHECKING:
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 
 FACTORS = (0.5, 2.0)
 FIGURES = ("energy_j", "cost", "mean_ms")
-_NOT_SCALED = {"memory", "size", "accuracy", "threshold"}
+_NOT_SCALED = {"memory", "size", "accuracy", "confidence", "threshold", "intensity"}
+"""Fields that change no figure here, or whose half and double mean nothing."""
 
 
 class Flip(msgspec.Struct, frozen=True):
@@ -26,6 +29,7 @@ class Flip(msgspec.Struct, frozen=True):
 
     constant: str
     value: float
+    """In base units; of a distribution its mean."""
     source: str
     factor: float
     figure: str
@@ -41,6 +45,8 @@ def scaled(part: BaseModel, path: Sequence[str], factor: float) -> BaseModel:
         return part
     value = getattr(part, name)
     if not rest:
+        if isinstance(value, Distribution):
+            return part.model_copy(update={name: value.scaled(factor)})
         return part.model_copy(update={name: value * factor}) if isinstance(value, int | float) else part
     if isinstance(value, dict) and rest[0] in value:
         inner = value[rest[0]]
@@ -54,24 +60,29 @@ def scaled(part: BaseModel, path: Sequence[str], factor: float) -> BaseModel:
 def numbers_of(scenario: Scenario) -> dict[str, tuple[float, str]]:
     """Dotted path → (value in base units, source) of each number with a source that is not zero."""
     found = {}
-    for constant in constants_of(scenario):
-        for key, value in constant.value.items():
-            if isinstance(value, int | float) and not isinstance(value, bool) and value and key not in _NOT_SCALED:
-                found[f"{constant.path}.{key}"] = (float(value), constant.source)
-    return found
+    for path, part, source in sourced(scenario):
+        for name in part.model_fields_set - _NOT_SCALED:
+            value = getattr(part, name)
+            number = value.mean if isinstance(value, Distribution) else value
+            if isinstance(number, int | float) and not isinstance(number, bool) and number:
+                found[f"{path}.{name}"] = (float(number), source)
+    return dict(sorted(found.items()))
 
 
 def flips(first: Scenario, second: Scenario, run: Callable[[Scenario], Summary] | None = None) -> list[Flip]:
-    """Halves and doubles each constant of either scenario in both, and tells where the better one changes."""
-    once = run or simulate_once
+    """Halves and doubles each constant of either scenario in both, and tells where the better one changes.
+
+    Figures that are alike as stated, or become alike, are no conclusions that turn round.
+    """
+    runs = (run, run) if run is not None else (with_own_answers(first), with_own_answers(second))
     names = (first.name, second.name) if first.name != second.name else ("first", "second")
-    stated = _better(once(first), once(second))
+    stated = _better(runs[0](first), runs[1](second))
     found = []
     for path, (value, source) in {**numbers_of(first), **numbers_of(second)}.items():
         for factor in FACTORS:
             steps = path.split(".")
-            pair = [once(scaled(one, steps, factor)) for one in (first, second)]  # type: ignore[arg-type]  # its copy
-            changed = _better(*pair)
+            pair = zip(runs, (first, second), strict=True)
+            changed = _better(*(once(scaled(one, steps, factor)) for once, one in pair))  # type: ignore[arg-type]  # its copy
             found += [
                 Flip(path, value, source, factor, figure, names[stated[figure]], names[changed[figure]])
                 for figure in stated
@@ -80,13 +91,16 @@ def flips(first: Scenario, second: Scenario, run: Callable[[Scenario], Summary] 
     return found
 
 
-def simulate_once(scenario: Scenario) -> Summary:
-    """One run with the scenario's own seed."""
+def with_own_answers(scenario: Scenario) -> Callable[[Scenario], Summary]:
+    """Runs variants of a scenario once each with its seed. Its models answer its samples a single time."""
     from tierwise.sim.answers import compute_answers  # noqa: PLC0415 -- only where models are run
 
-    return simulate(scenario, answers=compute_answers(scenario))
+    answers = compute_answers(scenario)
+    return lambda variant: simulate(variant, answers=answers)
 
 
 def _better(first: Summary, second: Summary) -> dict[str, int]:
+    """Which of two has the lower figure; no entry where they are alike."""
     one, other = figures_of(first), figures_of(second)
-    return {name: int(other[name] < one[name]) for name in FIGURES if name in one and name in other}
+    common = [name for name in FIGURES if name in one and name in other]
+    return {name: int(other[name] < one[name]) for name in common if not math.isclose(one[name], other[name])}
