@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +17,7 @@ import pytest
 from tests.components import need
 from tests.scenario.examples import MINIMAL
 from tests.sim.runs import load
+from tests.waiting import until
 from tierwise.core.errors import ConfigurationError, TransportError
 from tierwise.sim.compare import compare
 from tierwise.sim.executors import open_executor
@@ -18,7 +26,8 @@ from tierwise.sim.statistics import batch_means, of_independent, student_975
 from tierwise.sim.sweep import grid, sweep
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tierwise.scenario import Scenario
+    from tierwise.sim import Summary
 
 RANDOM = {
     "devices.sensors.traffic": "{pattern: poisson, rate: 20/s}",
@@ -86,11 +95,13 @@ def test_a_sweep_runs_the_grid_and_resumes(tmp_path: Path) -> None:
         results.write_bytes(b"".join(lines[:4]) + lines[4][:30])  # killed while writing the fifth
         counted: list[int] = []
         again = sweep(path, sweeps, results, pool, on_point=lambda n, _: counted.append(n))
-        assert len(counted) == 2
+        kept = sum(b'"error":null' in line for line in lines[:4])
+        assert len(counted) == 6 - kept  # what is not there, and what failed
         assert [strip(point.summary) for point in again] == [strip(point.summary) for point in points]
         path.write_text(path.read_text() + "# changed\n")
+        before = len(results.read_bytes().splitlines())
         assert len(sweep(path, sweeps, results, pool)) == 6
-    assert len(results.read_bytes().splitlines()) == 12
+    assert len(results.read_bytes().splitlines()) == before + 6
 
 
 def strip(summary: dict[str, object] | None) -> object:
@@ -134,3 +145,104 @@ def test_an_unreachable_cluster_is_told() -> None:
         open_executor(dask="tcp://127.0.0.1:1"),
     ):
         pass
+
+
+def test_what_a_point_rests_on_makes_a_new_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = MINIMAL.replace("{pattern: periodic, period: 1s}", "{pattern: trace, file: tt.csv}")
+    path, results = tmp_path / "s.yaml", tmp_path / "r.jsonl"
+    path.write_text(text)
+    (tmp_path / "tt.csv").write_text("time_s\n1\n2\n")
+
+    def answered(where: str = "run.seed", value: str = "1") -> list[int | None]:
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            points = sweep(path, {where: [value]}, results, pool)
+        return [point.summary["answered"] if point.summary else None for point in points]
+
+    assert answered() == [20]
+    (tmp_path / "tt.csv").write_text("time_s\n1\n2\n3\n4\n")
+    assert answered() == [40]
+    assert answered("devices.sensors.traffic.file", "late.csv") == [None]
+    (tmp_path / "late.csv").write_text("time_s\n5\n")
+    assert answered("devices.sensors.traffic.file", "late.csv") == [10]
+    (tmp_path / "late.csv").write_text("time_s\n5\n6\n")
+    assert answered("devices.sensors.traffic.file", "late.csv") == [20]
+    lines = len(results.read_bytes().splitlines())
+    assert answered() == [40]
+    assert len(results.read_bytes().splitlines()) == lines
+    monkeypatch.setattr("tierwise.sim.sweep.__version__", "99")
+    answered()
+    assert len(results.read_bytes().splitlines()) == lines + 1
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process has started and that run."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def finished(results: Path) -> int:
+    return results.read_bytes().count(b"\n") if results.exists() else 0
+
+
+def big_sweep(folder: Path) -> tuple[list[str], Path]:
+    """A command that sweeps a dozen points of about a second each, and its file of results."""
+    path, results = folder / "s.yaml", folder / "r.jsonl"
+    path.write_text(MINIMAL.replace("duration: 10s", "duration: 1h").replace("count: 10", "count: 100"))
+    program = "from tierwise.cli import main; main()"
+    seeds = ",".join(str(seed) for seed in range(12))
+    arguments = ["--sweep", f"run.seed={seeds}", "--results", str(results), "--workers", "2"]
+    return [sys.executable, "-c", program, "simulate", str(path), *arguments, "--json"], results
+
+
+def test_a_sweep_that_is_killed_leaves_nobody_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    command, results = big_sweep(tmp_path)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as run:
+        asyncio.run(until(lambda: finished(results) >= 2, timeout_s=120))
+        workers = children(run.pid)
+        assert len(workers) >= 2
+        run.kill()
+    asyncio.run(until(lambda: not any(map(running, workers))))
+    kept = results.read_bytes()
+    done = finished(results)
+    assert 2 <= done < 12
+    again = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=300)
+    points = json.loads(again.stdout)
+    assert [point["values"] for point in points] == [{"run.seed": str(seed)} for seed in range(12)]
+    assert all(point["summary"]["answered"] > 0 for point in points)
+    whole = kept[: kept.rfind(b"\n") + 1]
+    assert results.read_bytes().startswith(whole)
+    assert finished(results) == 12
+
+
+def test_a_worker_that_is_killed_is_told_with_what_is_finished(tmp_path: Path) -> None:
+    command, results = big_sweep(tmp_path)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
+        asyncio.run(until(lambda: finished(results) >= 1, timeout_s=120))
+        pool = [child for child in children(run.pid) if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+        os.kill(pool[0], signal.SIGKILL)
+        _, told = run.communicate(timeout=60)
+    assert run.returncode == 1
+    words = told.decode()
+    assert "a worker of the sweep has died (BrokenProcessPool" in words
+    assert f"{finished(results)} of 12 points are finished and kept in {results}" in words
+    assert "start the same sweep again" in words
+    assert "Traceback" not in words
+
+
+def test_a_mistake_of_ours_in_one_point_does_not_end_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def simulated(scenario: Scenario, **more: object) -> Summary:
+        if scenario.run.seed == 2:
+            raise RuntimeError("out of luck")
+        return simulate(scenario, **more)  # type: ignore[arg-type]  # passed on as they are
+
+    monkeypatch.setattr("tierwise.sim.run.simulate", simulated)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        points = sweep(scenario_file(tmp_path), {"run.seed": ["1", "2", "3"]}, tmp_path / "r.jsonl", pool)
+    assert [point.error for point in points] == [None, "RuntimeError: out of luck", None]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import multiprocessing
+import os
+import signal
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -24,7 +27,7 @@ def open_executor(*, dask: str | None = None, workers: int | None = None) -> Ite
     if dask is None:
         # Fresh interpreters: a fork of a process with threads can hang.
         context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
             yield pool
         return
     try:
@@ -39,3 +42,16 @@ def open_executor(*, dask: str | None = None, workers: int | None = None) -> Ite
         yield client.get_executor()
     finally:
         client.close()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent is killed would wait for work for ever; Ctrl-C ends it without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_wait_and_end, args=(parent,), daemon=True).start()
+
+
+def _wait_and_end(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)

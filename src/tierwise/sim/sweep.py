@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import hashlib
 import itertools
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tierwise.core.errors import ConfigurationError, TierwiseError
+from tierwise import __version__
+from tierwise.core.errors import ConfigurationError, TierwiseError, TransportError
 from tierwise.scenario import load_scenario
+from tierwise.scenario.document import parse_document, read_document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 _AT_ONCE = 256
+_LONGEST_PATH = 4096
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -33,14 +37,58 @@ def grid(sweeps: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     return [dict(zip(sweeps, values, strict=True)) for values in itertools.product(*sweeps.values())]
 
 
-def point_key(scenario: Path, overrides: Mapping[str, str], seed: int | None) -> str:
-    """Names a point by the scenario's text, the values set and the seed: a changed file makes new points."""
+def point_keys(scenario: Path, seed: int | None) -> Callable[[Mapping[str, str]], str]:
+    """Names points, given the values set, by all that their results depend on: what changes makes new points.
+
+    That is the scenario's text, the values and the seed, the bytes of the files that these name, and tierwise's version.
+    """
+    document = read_document(scenario)
+    folder = scenario.parent
+    same = hashlib.sha256(__version__.encode() + _digest(scenario))
+    for path in _files(document.data, folder):
+        same.update(_digest(path))
+
+    def key(values: Mapping[str, str]) -> str:
+        digest = same.copy()
+        digest.update(msgspec.json.encode([sorted(values.items()), seed]))
+        for text in values.values():
+            for path in _files(_parsed(text), folder):
+                digest.update(_digest(path))
+        return digest.hexdigest()[:20]
+
+    return key
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed(text: str) -> object:
+    """The value, or nothing where it is no YAML: its point will tell."""
     try:
-        text = scenario.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"cannot read the scenario {scenario}: {error.strerror}") from error
-    identity = msgspec.json.encode([sorted(overrides.items()), seed])
-    return hashlib.sha256(text + b"\0" + identity).hexdigest()[:20]
+        return parse_document(text, "").data
+    except ConfigurationError:
+        return None
+
+
+def _files(value: object, folder: Path) -> Iterator[Path]:
+    """Files that a document names, under whatever key."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _files(item, folder)
+    elif isinstance(value, str) and 0 < len(value) < _LONGEST_PATH and "\0" not in value and "\n" not in value:
+        path = folder / value
+        if path.is_file():
+            yield path
+
+
+def _digest(path: Path) -> bytes:
+    """Of a file as it is now."""
+    status = path.stat()
+    return _digest_of(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=1024)
+def _digest_of(path: Path, _modified_ns: int, _size: int) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def run_point(scenario: str, overrides: dict[str, str], values: dict[str, str], seed: int | None, key: str) -> bytes:
@@ -55,6 +103,8 @@ def run_point(scenario: str, overrides: dict[str, str], values: dict[str, str], 
         return msgspec.json.encode(Point(values, key, summary))
     except TierwiseError as error:
         return msgspec.json.encode(Point(values, key, error=str(error)))
+    except Exception as error:  # a mistake of ours: the other points go on, and this one tells
+        return msgspec.json.encode(Point(values, key, error=f"{type(error).__name__}: {error}"))
 
 
 def sweep(
@@ -70,11 +120,14 @@ def sweep(
     """Runs every combination that ``results`` does not hold yet, and appends each as it is finished.
 
     Returns all points in the order of the grid. ``on_point`` is told (finished, all). A file that a killed sweep left
-    with half a line is repaired: that point is run again.
+    with half a line is repaired: that point is run again, and so are those that failed. Raises ``TransportError`` where
+    the executor breaks down.
     """
     fixed = dict(overrides or {})
-    wanted = {point_key(scenario, fixed | values, seed): values for values in grid(sweeps)}
-    known = {key: point for key, point in read_points(results).items() if key in wanted}
+    key_of = point_keys(scenario, seed)
+    wanted = {key_of(fixed | values): values for values in grid(sweeps)}
+    earlier = read_points(results)
+    known = {key: point for key, point in earlier.items() if key in wanted and point.error is None}
     missing = [(key, values) for key, values in wanted.items() if key not in known]
     results.parent.mkdir(parents=True, exist_ok=True)
     with results.open("ab") as file:
@@ -82,13 +135,18 @@ def sweep(
         queue = iter(missing)
         while True:
             # Not all at once: a sweep of a million points must not fill the executor's queue.
-            for key, values in itertools.islice(queue, _AT_ONCE - len(waiting)):
-                waiting.add(executor.submit(run_point, str(scenario), fixed, values, seed, key))
-            if not waiting:
-                break
-            finished = next(concurrent.futures.as_completed(waiting))
-            waiting.discard(finished)
-            line = finished.result()
+            try:
+                for key, values in itertools.islice(queue, _AT_ONCE - len(waiting)):
+                    waiting.add(executor.submit(run_point, str(scenario), fixed, values, seed, key))
+                if not waiting:
+                    break
+                finished = next(concurrent.futures.as_completed(waiting))
+                waiting.discard(finished)
+                line = finished.result()
+            except Exception as error:  # points tell their own errors: this is the executor's
+                told = f"a worker of the sweep has died ({type(error).__name__}: {error})"
+                what = f"{told}; {len(known)} of {len(wanted)} points are finished and kept in {results}"
+                raise TransportError(f"{what}: start the same sweep again, and it runs the others") from error
             file.write(line + b"\n")
             file.flush()
             point = msgspec.json.decode(line, type=Point)
