@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -12,12 +12,10 @@ from tests.components import need
 from tests.scenario.examples import MINIMAL
 from tests.sim.runs import load, trace_of
 from tests.sim.test_engines import RICH
+from tierwise.core.errors import ConfigurationError
 from tierwise.core.trace import TRACE_COLUMNS, read_trace_csv
 from tierwise.sim import simulate
 from tierwise.sim.kernel.tables import OUTCOMES, R_ANSWERED, R_CREATED, R_ENERGY, R_OUTCOME
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_the_csv_trace_is_the_run_in_microseconds(tmp_path: Path) -> None:
@@ -60,3 +58,10 @@ def test_the_trace_can_be_left_out_and_the_bucket_chosen(tmp_path: Path) -> None
     assert sum(int(line["answered"]) for line in lines) == summary["answered"]
     assert all(float(line["mean_ms"]) <= float(line["p99_ms"]) <= float(line["max_ms"]) for line in lines)
     assert max(float(line["max_ms"]) for line in lines) == pytest.approx(summary["end_to_end_ms"]["max"])
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "deeper", Path("/proc/none")):
+        with pytest.raises(ConfigurationError, match=f"cannot write the results to {out}: "):
+            simulate(load(tmp_path, MINIMAL), out=out)

@@ -16,9 +16,11 @@ from tierwise.scenario.suggestions import suggestion
 from tierwise.scenario.schema import Replay, Scenario, Traffic
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pydantic_core import ErrorDetails
+
+    from tierwise.scenario.checks import Finding
 
 
 _LONGEST_OPTION = 60
@@ -45,21 +47,31 @@ _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 60
 
 
-def load_scenario(path: Path | str, overrides: Mapping[str, str] | None = None) -> Scenario:
+def load_scenario(
+    path: Path | str,
+    overrides: Mapping[str, str] | None = None,
+    further: Callable[[Scenario], Iterable[Finding]] | None = None,
+) -> Scenario:
     """Reads and checks a scenario file, in the present form or the earlier three-section form.
 
     ``overrides`` maps dotted paths (``run.duration``, ``links.up.latency``, ``faults.0.at``) to YAML text that replaces
-    or adds the value. Paths of files in the scenario become relative to the scenario's folder. Raises ``ScenarioError``
-    (a ``ConfigurationError``) that tells every problem.
+    or adds the value. Paths of files in the scenario become relative to the scenario's folder. ``further`` gives more
+    problems of a scenario that is right in itself. Raises ``ScenarioError`` (a ``ConfigurationError``) that tells every
+    problem.
     """
     path = Path(path)
     document = read_document(path)
     for where, text in (overrides or {}).items():
         set_value(document, where, text)
-    return build_scenario(document, path.parent, path.stem)
+    return build_scenario(document, path.parent, path.stem, further)
 
 
-def build_scenario(document: Document, folder: Path, name: str) -> Scenario:
+def build_scenario(
+    document: Document,
+    folder: Path,
+    name: str,
+    further: Callable[[Scenario], Iterable[Finding]] | None = None,
+) -> Scenario:
     """Checks a document. ``folder`` is where its relative paths start, ``name`` its name where it states none."""
     data = document.data
     if not isinstance(data, dict):
@@ -71,7 +83,8 @@ def build_scenario(document: Document, folder: Path, name: str) -> Scenario:
     except ValidationError as error:
         raise ScenarioError([_told(document, detail) for detail in error.errors(include_url=False)]) from error
     scenario = _resolved(scenario, folder, name)
-    problems = [document.problem(location, what) for location, what in reference_problems(scenario)]
+    found = list(reference_problems(scenario)) or list(further(scenario) if further else ())
+    problems = [document.problem(location, what) for location, what in found]
     if problems:
         raise ScenarioError(problems)
     return scenario

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -117,9 +119,10 @@ def simulate(
         summaries[0], wall_s=time.perf_counter() - started, replications=over_replications(summaries)
     )
     if out is not None and series:
-        series[0].write_csv(out / "series.csv")
-        write_page(Run(scenario, summary, series[0], origin), out / "report.html")
-        (out / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary)))
+        with writing_to(out):
+            series[0].write_csv(out / "series.csv")
+            write_page(Run(scenario, summary, series[0], origin), out / "report.html")
+            (out / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary)))
     return summary
 
 
@@ -170,8 +173,8 @@ def _run_once(
     trace = _trace(plan, out)
     if trace is not None:
         takers.append(trace)
+    finished, silent = finished_rows(plan, engine)
     try:
-        finished, silent = finished_rows(plan, engine)
         count = 0
         for rows in in_order_of_creation(finished):
             count += rows.size
@@ -181,6 +184,8 @@ def _run_once(
                 last = rows.columns[2]
                 on_progress((last if isinstance(last, int) else int(last[-1])) / scenario.run.duration, count)
     finally:
+        if isinstance(finished, Generator):
+            finished.close()  # ends external devices also where a taker fails
         if trace is not None:
             trace.close()
     return accumulator.summary(engine, digest.hexdigest(), silent())
@@ -189,8 +194,18 @@ def _run_once(
 def _trace(plan: Plan, out: Path | None) -> CsvTrace | ParquetTrace | None:
     if out is None:
         return None
-    out.mkdir(parents=True, exist_ok=True)
     kind = plan.scenario.outputs.trace
-    if kind == "none":
-        return None
-    return CsvTrace(plan, out / "trace.csv") if kind == "csv" else ParquetTrace(plan, out / "trace.parquet")
+    with writing_to(out):
+        out.mkdir(parents=True, exist_ok=True)
+        if kind == "none":
+            return None
+        return CsvTrace(plan, out / "trace.csv") if kind == "csv" else ParquetTrace(plan, out / "trace.parquet")
+
+
+@contextmanager
+def writing_to(out: Path) -> Iterator[None]:
+    """Turns what the system says about a folder into a ``ConfigurationError``."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(f"cannot write the results to {out}: {error.strerror or error}") from error
