@@ -201,7 +201,7 @@ def test_what_a_node_has_started_ends_with_it(tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(TransportError, match=r"did not answer within 0\.2 s"):
         simulate(load(tmp_path, text, {"devices.real.traffic.timeout": "200ms"}))
-    assert not any(alive(int(pid)) for pid in pids.read_text().split())
+    ended([int(pid) for pid in pids.read_text().split()])
     assert time.monotonic() - started < 15
 
 

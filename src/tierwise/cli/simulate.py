@@ -216,7 +216,7 @@ def run_sweep(
     counter = (
         None if as_json or not sys.stderr.isatty() else lambda n, of: click.echo(f"\r{n}/{of}", nl=False, err=True)
     )
-    with _ended_with_its_workers(file), open_executor(dask=dask, workers=workers) as executor:
+    with _ended_with_its_workers(), open_executor(dask=dask, workers=workers) as executor:
         points = sweep(path, values, file, executor, overrides=changes, seed=seed, on_point=counter)
     if out is not None:
         again = command([path], changes, seed, out, [part for text in sweeps for part in ("--sweep", text)])
@@ -270,13 +270,12 @@ def show(view: Callable[[int], RenderableType]) -> None:
 
 
 @contextlib.contextmanager
-def _ended_with_its_workers(file: Path) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end a sweep's processes first, which then ends the sweep. What is finished is in ``file``.
+def _ended_with_its_workers() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end a sweep's processes first, which then ends the sweep.
 
     An exception in the midst of the pool's own work would leave its locks held, and its end would wait for ever.
     """
     import multiprocessing  # noqa: PLC0415 -- only a sweep needs it
-    from concurrent.futures import BrokenExecutor  # noqa: PLC0415
 
     ended_by = 0
 
@@ -297,12 +296,10 @@ def _ended_with_its_workers(file: Path) -> Iterator[None]:
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
-    except BrokenExecutor as error:
+    except TransportError:
         if ended_by:
             leave(ended_by, None)
-        raise TransportError(
-            f"a process of the sweep died (out of memory?); finished points are kept in {file}"
-        ) from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
