@@ -203,7 +203,9 @@ def test_one_more_sensor_changes_nothing_for_the_others(tmp_path: Path) -> None:
 def test_sensors_with_links_of_their_own_each_run(tmp_path: Path) -> None:
     text = fleet(20, linked=True)
     for n in range(20):
-        text = text.replace(f"src: sensor{n}, dst: gateway, latency_us: 5000", f"src: sensor{n}, dst: gateway, latency_us: {n + 1}")
+        text = text.replace(
+            f"src: sensor{n}, dst: gateway, latency_us: 5000", f"src: sensor{n}, dst: gateway, latency_us: {n + 1}"
+        )
     scenario = loaded(text, tmp_path)
     assert way_ms(scenario, "sensor7", "edge") == 0.008
     assert simulate(scenario).requests == 100
@@ -267,4 +269,6 @@ def test_what_is_wrong_is_told_in_its_own_words(tmp_path: Path, data: st.DataObj
         loaded(text, tmp_path)
     except ScenarioError as error:
         for problem in error.problems:
-            assert problem.path.split(".")[0].split("[")[0] in {"simulation", "network", "nodes", "ml_inference"}, problem
+            assert problem.path.split(".")[0].split("[")[0] in {"simulation", "network", "nodes", "ml_inference"}, (
+                problem
+            )

@@ -236,7 +236,9 @@ def test_a_worker_that_is_killed_is_told_with_what_is_finished(tmp_path: Path) -
     assert "Traceback" not in words
 
 
-def test_a_mistake_of_ours_in_one_point_does_not_end_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_of_ours_in_one_point_does_not_end_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def simulated(scenario: Scenario, **more: object) -> Summary:
         if scenario.run.seed == 2:
             raise RuntimeError("out of luck")

@@ -42,9 +42,7 @@ DATA = "models.anomaly.data"
         ),
     ],
 )
-def test_what_cannot_be_read_is_told_where_it_is_named(
-    tmp_path: Path, changes: dict[str, str], expected: str
-) -> None:
+def test_what_cannot_be_read_is_told_where_it_is_named(tmp_path: Path, changes: dict[str, str], expected: str) -> None:
     (tmp_path / "bad.csv").write_text("time_s\nlate\n")
     np.savez(tmp_path / "data.npz", x=np.zeros((2, 4)), y=np.zeros(2, int))
     path = tmp_path / "s.yaml"

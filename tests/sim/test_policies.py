@@ -121,7 +121,9 @@ def test_its_mistakes_are_told(tmp_path: Path, options: str, error: str) -> None
 
 
 def test_an_unknown_policy_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"no package offers the policy 'thrice' \(known: broken, ours, twice\)"):
+    with pytest.raises(
+        ConfigurationError, match=r"no package offers the policy 'thrice' \(known: broken, ours, twice\)"
+    ):
         simulate(load(tmp_path, MINIMAL, {"placement": "{policy: thrice}"}))
 
 

@@ -155,7 +155,9 @@ def _comparison(node: ast.expr, signs: list[Callable[..., bool]], operands: list
             raise ValueError(f"{ast.unparse(node)!r} compares different things: {pair}")
     if len(signs) == 1:
         return _single(signs[0], values[0].evaluate, values[1].evaluate)
-    links = [_single(sign, *(value.evaluate for value in pair)) for sign, pair in zip(signs, pairwise(values), strict=True)]
+    links = [
+        _single(sign, *(value.evaluate for value in pair)) for sign, pair in zip(signs, pairwise(values), strict=True)
+    ]
     return _boolean([link.evaluate for link in links], every=True)
 
 

@@ -26,7 +26,9 @@ def input_problems(scenario: Scenario) -> Iterator[Finding]:
         named = isinstance(group.traffic, str)
         here: Location = ("traffic", group.traffic) if isinstance(group.traffic, str) else ("devices", name, "traffic")
         if isinstance(traffic, Replay):
-            yield from _tried(("devices", name, "traffic") if named else (*here, "file"), read_times, traffic.file, group.count)
+            yield from _tried(
+                ("devices", name, "traffic") if named else (*here, "file"), read_times, traffic.file, group.count
+            )
         if isinstance(traffic, External) and traffic.command and shutil.which(traffic.command[0]) is None:
             yield (*here, "command"), f"there is no program {traffic.command[0]!r}"
     for name, model in scenario.models.items():

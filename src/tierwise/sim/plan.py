@@ -189,14 +189,15 @@ def build_plan(
 
 
 def _device_names(scenario: Scenario) -> tuple[list[str], dict[str, int]]:
+    total = sum(group.count for group in scenario.devices.values())
+    if total >= 1 << DEVICE_BITS:
+        raise ConfigurationError(f"{total} devices; the simulator takes fewer than {1 << DEVICE_BITS}")
     names: list[str] = []
     first = {}
     for name, group in scenario.devices.items():
         first[name] = len(names)
         numbered = [name] if group.count == 1 else [f"{name}-{index}" for index in range(group.count)]
         names += group.names or numbered
-    if len(names) >= 1 << DEVICE_BITS:
-        raise ConfigurationError(f"{len(names)} devices; the simulator takes fewer than {1 << DEVICE_BITS}")
     return names, first
 
 
