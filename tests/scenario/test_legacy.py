@@ -74,7 +74,7 @@ ml_inference:
   placement: cloud
   cloud_config: {model_path: m.pt, broker_host: localhost, broker_port: 1883, latency_ms: 50, threshold: 0.5}
 nodes:
-  - {id: broker1, type: mqtt_broker, implementation: docker, port: 5003, docker: {image: mosquitto, ports: {1883: 1883}}}
+  - {id: broker1, type: mqtt_broker, implementation: docker, port: 5003, docker: {ports: {1883: 1883}}}
   - {id: sensor1, type: sensor, port: 5001, config: {sensor_type: vibration, sample_rate_hz: 10, noise_level: 0.1}}
   - {id: gateway1, type: gateway, port: 5002, config: {forward_to_cloud: true}}
 network:
@@ -181,7 +181,8 @@ def fleet(count: int, *, linked: bool) -> str:
     links = "".join(f"    - {{src: sensor{n}, dst: gateway, latency_us: 5000, loss_rate: 0.1}}\n" for n in range(count))
     network = "network:\n  model: latency\n  default_loss_rate: 0.1\n  default_latency_us: 5000\n"
     stated = f"  links:\n{links}" if linked else ""
-    return f"simulation: {{duration_s: 5, seed: 1}}\n{network}{stated}nodes:\n{sensors}\n  - {{id: gateway, type: gateway}}\n"
+    nodes = f"nodes:\n{sensors}\n  - {{id: gateway, type: gateway}}\n"
+    return f"simulation: {{duration_s: 5, seed: 1}}\n{network}{stated}{nodes}"
 
 
 @pytest.mark.parametrize("linked", [True, False])

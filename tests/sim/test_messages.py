@@ -104,13 +104,14 @@ def node(program: str, config: str = "{}", **more: str) -> Trigger:
     return trigger
 
 
+LATE = '{"time_us":7000000000,"type":"x","src":"","dst":""}'
 READY = "import os, sys\nprint('READY', flush=True)\nfor _ in range(3):\n    input()\n"
 
 
 def closed_connection(folder: Path) -> object:
     """A device that listens, and hangs up."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=lambda: server.accept()[0].close())
+        thread = threading.Thread(target=lambda: server.accept()[0].close())  # noqa: PLW0108 -- one after the other
         thread.start()
         traffic = f'{{pattern: external, address: ["127.0.0.1:{server.getsockname()[1]}"]}}'
         try:
@@ -144,6 +145,12 @@ def misfit(folder: Path) -> object:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), folder / "m.onnx")
     arrays = {"x": np.zeros((2, 3), np.float32), "y": np.zeros(2, int)}
     return answers(arrays, "{artifact: m.onnx, service: 1ms, source: t}")(folder)
+
+
+def no_artifact(folder: Path) -> object:
+    """Samples, and no model to answer them."""
+    np.savez(folder / "d.npz", x=np.zeros((1, 4)), y=np.zeros(1))
+    return tried(models__anomaly__data="{file: d.npz}", models__anomaly__edge__artifact="none.onnx")(folder)
 
 
 def replayed(content: str | None) -> Trigger:
@@ -298,7 +305,10 @@ TABLE: list[tuple[str, Trigger]] = [
         "another device or group is called 'a'",
         changed(devices__sensors__names="[a, a]", devices__sensors__count="2"),
     ),
-    ("needs `board`: nothing states what the device draws", changed(devices__sensors__battery="{capacity: 1J, source: a}")),
+    (
+        "needs `board`: nothing states what the device draws",
+        changed(devices__sensors__battery="{capacity: 1J, source: a}"),
+    ),
     ("needs either `command` or `address`", changed(devices__sensors__traffic="{pattern: external}")),
     (
         "has 1 addresses for 10 devices",
@@ -310,7 +320,10 @@ TABLE: list[tuple[str, Trigger]] = [
     ),
     ("external devices run once", changed(devices__sensors__traffic=EXTERNAL, run__replications="2")),
     ("names a tier twice", changed(placement="{cascade: [edge, edge], threshold: 0.5}")),
-    ("a cascade goes outwards: device, then edge, then cloud", changed(placement="{cascade: [cloud, edge], threshold: 0}")),
+    (
+        "a cascade goes outwards: device, then edge, then cloud",
+        changed(placement="{cascade: [cloud, edge], threshold: 0}"),
+    ),
     (
         "no tier can answer this group",
         changed(placement="{policy: x}", links__up__to="cloud", nodes__cloud="{tier: cloud}", models__anomaly="{}"),
@@ -349,7 +362,7 @@ TABLE: list[tuple[str, Trigger]] = [
         "have a link already, of other figures; both ways are one link",
         earlier("    - {src", "    - {src: gateway, dst: sensor1}\n    - {src"),
     ),
-    # sim: what is read
+    # What the simulator reads
     ("has no z (it has: x, y)", answers({"x": np.zeros((2, 4)), "y": np.zeros(2)}, data="{file: d.npz, labels: z}")),
     ("3 samples and 2 labels", answers({"x": np.zeros((3, 4)), "y": np.zeros(2)})),
     ("y must be classes 0, 1, …", answers({"x": np.zeros((2, 4)), "y": np.array([0.5, 1])})),
@@ -359,16 +372,15 @@ TABLE: list[tuple[str, Trigger]] = [
     ("t.csv:2: not a traffic trace: device 99 at 1000000000 ns", replayed("time_s,device\n1,99\n")),
     ("cannot read the traffic trace ", replayed(None)),
     ("there is no program '/nowhere'", tried(devices__sensors__traffic="{pattern: external, command: [/nowhere]}")),
-    ("there is no file ", lambda folder: (np.savez(folder / "d.npz", x=np.zeros((1, 4)), y=np.zeros(1)), tried(
-        models__anomaly__data="{file: d.npz}", models__anomaly__edge__artifact="none.onnx")(folder))),
-    # sim: policies
+    ("there is no file ", no_artifact),
+    # Policies of the simulator
     ("no package offers the policy 'x' (known: ", run(placement="{policy: x}")),
     ("the policy 'nothing' cannot be made: TypeError", policy("nothing, options: {a: 1}")),
     ("the policy of 'sensors' failed at ", policy("broken")),
     ("the policy of 'sensors' chose no tier for a new request", policy("nothing")),
     ("the policy of 'sensors' chose 'mars', which cannot answer here", policy("elsewhere")),
     ("this scenario needs a policy, and none was given", unasked),
-    # sim: engines, outputs, sweeps
+    # Engines, outputs, sweeps
     ("the vectorised engine cannot run ", lambda folder: simulate(
         load(folder, MINIMAL, {"nodes.gateway.queue": "3"}), engine="vector")),
     ("20000000 devices; the simulator takes fewer than ", run(
@@ -385,7 +397,7 @@ TABLE: list[tuple[str, Trigger]] = [
     ("a worker of the sweep has died (RuntimeError", lambda folder: swept(folder, ended=True)),
     ("0 of 1 points are finished and kept in ", lambda folder: swept(folder, ended=True)),
     (": start the same sweep again, and it runs the others", lambda folder: swept(folder, ended=True)),
-    # sim: external devices
+    # External devices
     ("compute for themselves; their placement is edge or cloud", node(READY, placement="device")),
     ("have no least latency, so external devices cannot step ahead", node(READY, links__up__latency="0")),
     ("cannot start the node sensors-0 (/nowhere): ", run(
@@ -396,7 +408,7 @@ TABLE: list[tuple[str, Trigger]] = [
     ("the node real answered ADVANCE ", node(READY + "print('WHAT', flush=True); input()")),
     ("which is no list of events: ", node(READY + "print('DONE\\n{}', flush=True); input()")),
     ("the node real sent an event of 7000000000 us (0 bytes) while it went from 0 to ", node(
-        READY + "print('DONE\\n[{\"time_us\":7000000000,\"type\":\"x\",\"src\":\"\",\"dst\":\"\"}]', flush=True); input()")),
+        READY + f"print('DONE\\n[{LATE}]', flush=True); input()")),
     ("the node real sent a line of more than 16 MiB", node(READY + "print('x' * (17 << 20), flush=True); input()")),
     ("the node real did not answer within 0.5 s", node("import time; time.sleep(60)")),
     ("the node real did not read within 0.5 s", node("import time; time.sleep(60)", "{a: " + "a" * 300_000 + "}")),
@@ -455,9 +467,8 @@ def fragments(tree: ast.Module, yields: bool) -> Iterator[tuple[int, str]]:  # n
                 for told in arguments:
                     yield from pieces(told)
             case ast.FunctionDef(name=name) if name in _FUNCTIONS:
-                for inner in ast.walk(node):
-                    if isinstance(inner, ast.Return) and inner.value is not None:
-                        yield from pieces(inner.value)
+                for inner in (inner.value for inner in ast.walk(node) if isinstance(inner, ast.Return) and inner.value):
+                    yield from pieces(inner)
 
 
 def pieces(told: ast.expr) -> Iterator[tuple[int, str]]:

@@ -110,13 +110,19 @@ def _devices(scenario: Scenario) -> Iterator[Finding]:
         traffic = scenario.traffic.get(group.traffic) if isinstance(group.traffic, str) else group.traffic
         if isinstance(traffic, External):
             yield from _external(scenario, name, traffic)
-        if group.names is not None and len(group.names) != group.count:
-            yield (*here, "names"), f"has {len(group.names)} names for {group.count} devices"
-        for device, others in Counter(group.names or ()).items():
-            if others > 1 or (device != name and device in scenario.devices):
-                yield (*here, "names"), f"another device or group is called {device!r}"
+        if group.names is not None:
+            yield from _own_names(scenario, name, group.names)
         if group.battery is not None and group.board is None:
             yield (*here, "battery"), "needs `board`: nothing states what the device draws"
+
+
+def _own_names(scenario: Scenario, group: str, names: list[str]) -> Iterator[Finding]:
+    here = ("devices", group, "names")
+    if len(names) != scenario.devices[group].count:
+        yield here, f"has {len(names)} names for {scenario.devices[group].count} devices"
+    for name, count in Counter(names).items():
+        if count > 1 or (name != group and name in scenario.devices):
+            yield here, f"another device or group is called {name!r}"
 
 
 def _external(scenario: Scenario, name: str, traffic: External) -> Iterator[Finding]:

@@ -89,12 +89,8 @@ class _Node(NamedTuple):
 
 def _value(node: ast.expr) -> _Node:
     match node:
-        case ast.Constant(value=bool() as truth):
-            return _Node("true or false", lambda _: truth)
-        case ast.Constant(value=int() | float() as number):
-            return _Node("a number", lambda _: number)
-        case ast.Constant(value=str() as text):
-            return _Node("text", lambda _: text)
+        case ast.Constant(value=bool() | int() | float() | str() as constant):
+            return _Node(_kind(constant), lambda _: constant)
         case ast.Name(id=name) if name in NAMES:
             return _Node("text" if name == "group" else "a number", operator.itemgetter(name))
         case ast.Name(id=name):
@@ -105,6 +101,12 @@ def _value(node: ast.expr) -> _Node:
             return _boolean([_condition(part) for part in parts], every=isinstance(op, ast.And))
         case _:
             return _operation(node)
+
+
+def _kind(constant: Value) -> Kind:
+    if isinstance(constant, bool):
+        return "true or false"
+    return "text" if isinstance(constant, str) else "a number"
 
 
 def _operation(node: ast.expr) -> _Node:

@@ -12,8 +12,8 @@ from tierwise.core.errors import ConfigurationError
 from tierwise.scenario.checks import reference_problems
 from tierwise.scenario.document import Document, Problem, ScenarioError, Step, parse_document, read_document
 from tierwise.scenario.legacy import is_earlier_form, translate
-from tierwise.scenario.suggestions import suggestion
 from tierwise.scenario.schema import Replay, Scenario, Traffic
+from tierwise.scenario.suggestions import suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

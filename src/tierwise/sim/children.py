@@ -57,7 +57,8 @@ class Children:
             self._guard.wait()
 
     def _all_ended(self) -> bool:
-        return all([process.poll() is not None for process in self._processes])  # asks each of them
+        running = [process for process in self._processes if process.poll() is None]  # asks each of them
+        return not running
 
     def _watch(self) -> subprocess.Popen[bytes]:
         if self._guard is None:

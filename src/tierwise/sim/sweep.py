@@ -40,7 +40,7 @@ def grid(sweeps: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
 def point_keys(scenario: Path, seed: int | None) -> Callable[[Mapping[str, str]], str]:
     """Names points, given the values set, by all that their results depend on: what changes makes new points.
 
-    That is the scenario's text, the values and the seed, the bytes of the files that these name, and tierwise's version.
+    That is the scenario's text, the values and the seed, the bytes of the files that these name, tierwise's version.
     """
     document = read_document(scenario)
     folder = scenario.parent
@@ -103,7 +103,7 @@ def run_point(scenario: str, overrides: dict[str, str], values: dict[str, str], 
         return msgspec.json.encode(Point(values, key, summary))
     except TierwiseError as error:
         return msgspec.json.encode(Point(values, key, error=str(error)))
-    except Exception as error:  # a mistake of ours: the other points go on, and this one tells
+    except Exception as error:  # noqa: BLE001 -- a mistake of ours: the other points go on, and this one tells
         return msgspec.json.encode(Point(values, key, error=f"{type(error).__name__}: {error}"))
 
 
