@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -71,8 +73,8 @@ def test_mistakes_are_told(scenario: str) -> None:
     with pytest.raises(ScenarioError, match=r"--set run\.duration=5: run\.duration: a duration needs a unit"):
         run(scenario, "--check", "--set", "run.duration=5")
     assert "is not PATH=VALUE" in run(scenario, "--set", "run.duration").output
-    assert "two scenarios are compared" in run(scenario, scenario, "--check").output
-    assert "two scenarios are compared" in run(scenario, scenario, "--sweep", "run.seed=1,2").output
+    assert "takes one scenario, or two to compare" in run(scenario, scenario, scenario).output
+    assert "is not in the range" in run(scenario, "--seed", str(2**63)).output
     with pytest.raises(ConfigurationError, match="the vectorised engine cannot run plant"):
         run(scenario, "--engine", "vector", "--set", "nodes.gateway.queue=3")
 
@@ -179,3 +181,78 @@ def test_values_are_split_outside_brackets() -> None:
 
 def test_the_schema_is_printed_without_a_scenario() -> None:
     assert json.loads(run("--schema").output)["title"] == "tierwise scenario"
+
+
+SWEEP = ("--sweep", "run.seed=1,2")
+
+
+@pytest.mark.parametrize(
+    ("scenarios", "arguments", "told"),
+    [
+        (1, ("--sensitivity",), "--sensitivity has no effect on a run; it is for a comparison"),
+        (1, ("--dask", "tcp://x:1"), "--dask has no effect on a run; it is for a sweep"),
+        (1, ("--workers", "2"), "--workers has no effect on a run; it is for a sweep"),
+        (1, ("--results", "r"), "--results has no effect on a run; it is for a sweep"),
+        (1, ("--check", "--seed", "1"), "--seed has no effect on a check; it is for a run and a comparison"),
+        (1, ("--check", "--out", "o"), "--out has no effect on a check"),
+        (1, ("--check", "--engine", "event"), "--engine has no effect on a check; it is for a run"),
+        (1, (*SWEEP, "--check"), "--check has no effect on a sweep; it is for a check"),
+        (1, (*SWEEP, "--engine", "vector"), "--engine has no effect on a sweep"),
+        (1, (*SWEEP, "--sensitivity"), "--sensitivity has no effect on a sweep"),
+        (1, (*SWEEP, "--dask", "tcp://x:1", "--workers", "2"), "--workers has no effect on a Dask cluster"),
+        (2, ("--engine", "vector"), "--engine has no effect on a comparison"),
+        (2, ("--check",), "--check has no effect on a comparison"),
+        (2, SWEEP, "--sweep has no effect on a comparison; it is for a sweep"),
+    ],
+)  # fmt: skip
+def test_an_option_without_effect_is_refused(
+    scenario: str, tmp_path: Path, *, scenarios: int, arguments: tuple[str, ...], told: str
+) -> None:
+    result = run(*[scenario] * scenarios, *arguments)
+    assert result.exit_code == 2
+    assert told in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["plant.yaml"]
+
+
+def test_check_tries_what_the_scenario_names(scenario: str) -> None:
+    changes = ("--set", "devices.sensors.traffic={pattern: trace, file: none.csv}")
+    with pytest.raises(ScenarioError, match=r"devices\.sensors\.traffic\.file: cannot read the traffic trace"):
+        run(scenario, "--check", *changes)
+
+
+def test_check_prints_json(scenario: str) -> None:
+    found = json.loads(run(scenario, "--check", "--json").output)
+    assert (found["engine"], found["reasons"], found["devices"]) == ("vector", [], 10)
+
+
+def test_a_sweep_in_which_points_fail_is_no_success(scenario: str, tmp_path: Path) -> None:
+    results = ("--results", str(tmp_path / "r.jsonl"), "--workers", "1")
+    for more in ((), ("--json",)):
+        result = run(scenario, "--sweep", "placement=edge,mars", *results, *more)
+        assert result.exit_code == 1
+        assert "expected a tier" in result.output
+    assert run(scenario, "--sweep", "placement=edge", *results).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (("--set", "run.replications=3"), r"100\.0%  300 requests  [\d,]+ simulated s/s"),
+        ((*SWEEP, "--workers", "1"), r"2 of 2 points"),
+    ],
+)
+def test_progress_on_a_terminal_ends_its_line(scenario: str, arguments: tuple[str, ...], lines: str) -> None:
+    program = "from tierwise.cli import main; main()"
+    terminal, theirs = os.openpty()
+    try:
+        command = [sys.executable, "-c", program, "simulate", scenario, *arguments]
+        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=theirs, check=True, timeout=120)
+        shown = os.read(terminal, 1 << 16).decode()
+    finally:
+        os.close(theirs)
+        os.close(terminal)
+    assert shown.endswith("\r\n")
+    assert shown.count("\n") == 1
+    assert re.search(lines + r" *\r\n$", shown)
+    shares = [float(share) for share in re.findall(r"([\d.]+)%", shown)]
+    assert shares == sorted(shares)

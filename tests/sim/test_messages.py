@@ -436,6 +436,7 @@ def test_no_message_is_left_out() -> None:
         f"{path.relative_to(SOURCES)}:{line}: {fragment!r}"
         for folder in ("scenario", "sim")
         for path in SOURCES.glob(f"{folder}/**/*.py")
+        if path.parent.name != "results"  # pages and tables of finished runs
         for line, fragment in fragments(ast.parse(path.read_text(encoding="utf-8")), path.name in _FINDINGS)
         if not any(fragment in message for message in shown)
     }

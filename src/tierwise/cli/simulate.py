@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
+from tierwise.cli.progress import Progress
 from tierwise.core.errors import ConfigurationError, TransportError
 
 if TYPE_CHECKING:
@@ -33,10 +34,26 @@ def print_schema(context: click.Context, _: click.Parameter, wanted: bool) -> No
         context.exit()
 
 
+_MEANT_FOR = {
+    "check": ("a check",),
+    "seed": ("a run", "a comparison", "a sweep"),
+    "out": ("a run", "a comparison", "a sweep"),
+    "engine": ("a run",),
+    "sensitivity": ("a comparison",),
+    "sweeps": ("a sweep",),
+    "results": ("a sweep",),
+    "dask": ("a sweep",),
+    "workers": ("a sweep",),
+}
+"""What each option is for; those not here are for all."""
+
+
 @click.command(epilog="Example:  tierwise simulate plant.yaml --set links.up.latency=20ms --out r")
 @click.argument("scenarios", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SCENARIO [OTHER]")
 @click.option("--check", is_flag=True, help="Only check the scenario, and say which engine would run it.")
-@click.option("--seed", type=click.IntRange(0), help="Seed of the random numbers; by default the scenario's.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of the random numbers; by default the scenario's."
+)
 @click.option(
     "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Replace a value of the scenario; repeatable."
 )
@@ -84,9 +101,10 @@ def simulate(
     --out leaves a page, that opens without a network, and the figures: of a run, a comparison or a sweep.
     """
     changes = parse_assignments(overrides, "--set")
-    if len(scenarios) > 2 or (len(scenarios) == 2 and (sweeps or check)):  # noqa: PLR2004 -- a pair
-        raise click.UsageError("two scenarios are compared; --sweep and --check take one")
-    if out is not None and not check:
+    if len(scenarios) > 2:  # noqa: PLR2004 -- a pair
+        raise click.UsageError("takes one scenario, or two to compare")
+    refuse_what_has_no_effect(len(scenarios), check=check, sweeps=bool(sweeps))
+    if out is not None:
         make_folder(out)
     if sweeps:
         run_sweep(
@@ -106,6 +124,19 @@ def simulate(
         run_one(scenarios[0], changes, check=check, seed=seed, out=out, engine=engine, as_json=as_json)
 
 
+def refuse_what_has_no_effect(scenarios: int, *, check: bool, sweeps: bool) -> None:
+    """Raises ``click.UsageError`` for an option that the work at hand would pass over in silence."""
+    work = "a comparison" if scenarios > 1 else "a sweep" if sweeps else "a check" if check else "a run"
+    context = click.get_current_context()
+    for option in context.command.params:
+        places = _MEANT_FOR.get(option.name or "")
+        given = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        if given and places is not None and work not in places:
+            raise click.UsageError(f"{option.opts[0]} has no effect on {work}; it is for {' and '.join(places)}")
+    if context.params["dask"] is not None and context.params["workers"] is not None:
+        raise click.UsageError("--workers has no effect on a Dask cluster, which has its own")
+
+
 def run_one(
     path: Path,
     changes: dict[str, str],
@@ -117,28 +148,32 @@ def run_one(
     as_json: bool,
 ) -> None:
     """Simulates one scenario and prints its summary."""
-    from tierwise.scenario import load_scenario  # noqa: PLC0415 -- heavy imports belong to the command
-
-    loaded = load_scenario(path, changes)
     import msgspec  # noqa: PLC0415
 
+    from tierwise.scenario import load_scenario  # noqa: PLC0415 -- heavy imports belong to the command
+
     if check:
+        from tierwise.sim.inputs import input_problems  # noqa: PLC0415
+
+        loaded = load_scenario(path, changes, input_problems)
         click.echo(msgspec.json.encode(facts(loaded)) if as_json else describe(loaded))
         return
+    loaded = load_scenario(path, changes)
     from tierwise.sim import simulate as run  # noqa: PLC0415
     from tierwise.sim.answers import compute_answers  # noqa: PLC0415
     from tierwise.sim.results.origin import origin_of  # noqa: PLC0415
 
     more = [] if engine == "auto" else ["--engine", engine]
-    summary = run(
-        loaded,
-        seed=seed,
-        engine=engine,  # type: ignore[arg-type]  # click has checked the choice
-        out=out,
-        origin=None if out is None else origin_of(path, changes, command([path], changes, seed, out, more)),
-        answers=compute_answers(loaded),
-        on_progress=None if as_json else progress(loaded.run.duration / 1e9),
-    )
+    with Progress(wanted=not as_json) as line:
+        summary = run(
+            loaded,
+            seed=seed,
+            engine=engine,  # type: ignore[arg-type]  # click has checked the choice
+            out=out,
+            origin=None if out is None else origin_of(path, changes, command([path], changes, seed, out, more)),
+            answers=compute_answers(loaded),
+            on_progress=line.simulation(loaded.run.replications * loaded.run.duration / 1e9),
+        )
     if as_json:
         click.echo(msgspec.json.encode(summary))
         return
@@ -213,22 +248,33 @@ def run_sweep(
     loaded = load_scenario(path, changes)
     values = {where: split_values(text) for where, text in parse_assignments(sweeps, "--sweep").items()}
     file = results or path.with_suffix(".sweep.jsonl")
-    counter = (
-        None if as_json or not sys.stderr.isatty() else lambda n, of: click.echo(f"\r{n}/{of}", nl=False, err=True)
-    )
-    with _ended_with_its_workers(), open_executor(dask=dask, workers=workers) as executor:
-        points = sweep(path, values, file, executor, overrides=changes, seed=seed, on_point=counter)
+    with (
+        Progress(wanted=not as_json) as line,
+        _ended_with_its_workers(),
+        open_executor(dask=dask, workers=workers) as executor,
+    ):
+        points = sweep(
+            path,
+            values,
+            file,
+            executor,
+            overrides=changes,
+            seed=seed,
+            on_point=lambda done, of: line.tell(f"{done} of {of} points"),
+        )
     if out is not None:
         again = command([path], changes, seed, out, [part for text in sweeps for part in ("--sweep", text)])
         page = render_sweep(Swept(loaded, origin_of(path, changes, again), points))
         write(out, {"sweep.html": page.encode(), "sweep.csv": as_csv(points).encode()})
     if as_json:
         click.echo(msgspec.json.encode(points))
-        return
-    show(lambda width: sweep_view(points, width))
-    click.echo(f"points are kept in {file}")
-    if out is not None:
-        told_where(out, "sweep.html", "sweep.csv")
+    else:
+        show(lambda width: sweep_view(points, width))
+        click.echo(f"points are kept in {file}")
+        if out is not None:
+            told_where(out, "sweep.html", "sweep.csv")
+    if any(point.error is not None for point in points):
+        click.get_current_context().exit(1)
 
 
 def command(scenarios: list[Path], changes: dict[str, str], seed: int | None, out: Path, more: list[str]) -> list[str]:
@@ -355,19 +401,3 @@ def facts(scenario: Scenario) -> dict[str, Any]:
         "engine": "event" if reasons else "vector",
         "reasons": reasons,
     }
-
-
-def progress(simulated_s: float) -> Callable[[float, int], None] | None:
-    """Shows the share done and the speed on a terminal; ``None`` in a pipe."""
-    if not sys.stderr.isatty():
-        return None
-    started = time.monotonic()
-
-    def show(share: float, requests: int) -> None:
-        wall = max(1e-9, time.monotonic() - started)
-        speed = share * simulated_s / wall
-        click.echo(f"\r{share:6.1%}  {requests:,} requests  {speed:,.0f} simulated s/s", nl=False, err=True)
-        if share >= 1:
-            click.echo("", err=True)
-
-    return show

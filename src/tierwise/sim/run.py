@@ -102,6 +102,7 @@ def simulate(
             series.append(Series(plan))
         return own + list(series)
 
+    made = 0
     for number in range(scenario.run.replications):
         folder = out if number == 0 else None
         own = with_series if number == 0 else None
@@ -112,9 +113,10 @@ def simulate(
             out=folder,
             answers=answers,
             sinks=own,
-            on_progress=on_progress,
+            on_progress=None if on_progress is None else _of_all(on_progress, number, scenario.run.replications, made),
         )
         summaries.append(one)
+        made += one.requests
     summary = msgspec.structs.replace(
         summaries[0], wall_s=time.perf_counter() - started, replications=over_replications(summaries)
     )
@@ -124,6 +126,13 @@ def simulate(
             write_page(Run(scenario, summary, series[0], origin), out / "report.html")
             (out / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary)))
     return summary
+
+
+def _of_all(
+    on_progress: Callable[[float, int], None], number: int, replications: int, made: int
+) -> Callable[[float, int], None]:
+    """Counts on from the replications before this one."""
+    return lambda share, requests: on_progress((number + share) / replications, made + requests)
 
 
 def replication_seed(seed: int, number: int) -> int:
@@ -183,6 +192,8 @@ def _run_once(
             if on_progress is not None:
                 last = rows.columns[2]
                 on_progress((last if isinstance(last, int) else int(last[-1])) / scenario.run.duration, count)
+        if on_progress is not None:
+            on_progress(1.0, count)
     finally:
         if isinstance(finished, Generator):
             finished.close()  # ends external devices also where a taker fails
