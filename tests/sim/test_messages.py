@@ -409,7 +409,8 @@ TABLE: list[tuple[str, Trigger]] = [
     ("which is no list of events: ", node(READY + "print('DONE\\n{}', flush=True); input()")),
     ("the node real sent an event of 7000000000 us (0 bytes) while it went from 0 to ", node(
         READY + f"print('DONE\\n[{LATE}]', flush=True); input()")),
-    ("the node real sent a line of more than 16 MiB", node(READY + "print('x' * (17 << 20), flush=True); input()")),
+    ("the node real sent a line of more than 16 MiB", node(
+        READY + "print('x' * (17 << 20), flush=True); input()", devices__real__traffic__timeout="20s")),
     ("the node real did not answer within 0.5 s", node("import time; time.sleep(60)")),
     ("the node real did not read within 0.5 s", node("import time; time.sleep(60)", "{a: " + "a" * 300_000 + "}")),
     ("the node real ended with exit code 3", node("raise SystemExit(3)")),

@@ -57,7 +57,7 @@ class Peer:
         self._timeout_s = timeout_s
         self._in, self._out = ends
         self._gone = gone
-        self._buffer = b""
+        self._buffer = bytearray()
         for end in ends:
             os.set_blocking(end, False)
 
@@ -145,7 +145,9 @@ class Peer:
 
     def _line(self) -> bytes:
         deadline = time.monotonic() + self._timeout_s
-        while (end := self._buffer.find(b"\n")) < 0:
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
             try:
                 piece = os.read(self._out, _PIECE)
             except BlockingIOError:
@@ -161,7 +163,8 @@ class Peer:
             self._buffer += piece
             if len(self._buffer) > _LONGEST_LINE:
                 raise TransportError(f"the node {self.name} sent a line of more than {_LONGEST_LINE >> 20} MiB")
-        line, self._buffer = self._buffer[:end], self._buffer[end + 1 :]
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
         return line.rstrip(b"\r")
 
 
