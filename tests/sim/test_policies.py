@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,8 +19,6 @@ from tierwise.sim import simulate
 from tierwise.sim.kernel.tables import R_OUTCOME, R_TIER
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tierwise.policy import Decide, Situation
 
 BAD_DAY = {
@@ -194,3 +196,31 @@ def test_whatever_a_policy_raises_is_told(tmp_path: Path, when: str, error: str)
 def test_a_rule_that_divides_by_zero_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"the policy of 'sensors' failed at .*: rule 'edge if 1 / queue_edge"):
         simulate(load(tmp_path, MINIMAL, {"placement": "edge if 1 / queue_edge < 1 else cloud"}))
+
+
+INTERPRETED = """
+import importlib.metadata
+import sys
+from pathlib import Path
+from tests.scenario.examples import MINIMAL
+from tests.sim.runs import load
+from tierwise.sim import decide, simulate
+
+entry = importlib.metadata.EntryPoint("twice", "tests.sim.test_policies:twice", "tierwise.policies")
+decide.entry_points = lambda group: [entry]
+print(simulate(load(Path(sys.argv[1]), MINIMAL, {"placement": "{policy: twice}"})).trace_sha256)
+"""
+
+
+def test_policies_are_asked_the_same_without_a_compiler(tmp_path: Path) -> None:
+    digests = {
+        subprocess.run(
+            [sys.executable, "-W", "error::RuntimeWarning", "-c", INTERPRETED, tmp_path],
+            env=os.environ | {"NUMBA_DISABLE_JIT": disabled, "PYTHONPATH": os.pathsep.join(sys.path)},
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout
+        for disabled in ("0", "1")
+    }
+    assert len(digests) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -154,13 +155,7 @@ class EventEngine:
             if why == FINISHED:
                 return
             if why == ASKED:
-                if self._decide is None:
-                    raise ConfigurationError("this scenario needs a policy, and none was given")
-                decided = self._decide(self.machine)
-                if decided == GIVE_UP:
-                    clock = self.machine.clock
-                    conclude(self.machine, int(clock[C_ASKED]), TIMEOUT, int(clock[C_NOW]))
-                    decided = -1
+                decided = self._decided()
             elif why == DRAIN:
                 yield self.settled(int(self.machine.clock[C_NOW])), self._make_room()
             else:
@@ -177,6 +172,18 @@ class EventEngine:
     def _interpreted(self, end: int, decided: int) -> int:
         with np.errstate(over="ignore"):  # hashing wraps around
             return run(self.machine, end, decided)
+
+    def _decided(self) -> int:
+        """The step at which the request in ``C_ASKED`` goes on, or -1 where its policy gives it up."""
+        if self._decide is None:
+            raise ConfigurationError("this scenario needs a policy, and none was given")
+        with contextlib.nullcontext() if COMPILES else np.errstate(over="ignore"):  # hashing wraps around
+            step = self._decide(self.machine)
+        if step != GIVE_UP:
+            return step
+        clock = self.machine.clock
+        conclude(self.machine, int(clock[C_ASKED]), TIMEOUT, int(clock[C_NOW]))
+        return -1
 
     def _grow(self, why: int) -> None:
         machine = self.machine
