@@ -10,42 +10,10 @@ import numpy as np
 from tierwise.core.errors import ConfigurationError
 from tierwise.sim.compiled import COMPILES
 from tierwise.sim.decide import GIVE_UP
+from tierwise.sim.kernel import tables as t
 from tierwise.sim.kernel.heap import push
 from tierwise.sim.kernel.loop import run
 from tierwise.sim.kernel.requests import conclude, report
-from tierwise.sim.kernel.tables import (
-    ASKED,
-    C_ARRIVALS,
-    C_ASKED,
-    C_DEVICES,
-    C_DONE,
-    C_FREE,
-    C_HORIZON,
-    C_IN_USE,
-    C_NOW,
-    C_POSITION,
-    C_RESERVE,
-    C_SIZE,
-    C_STATION_KEYS,
-    DRAIN,
-    FINISHED,
-    G_BURST,
-    GHOST,
-    GROW_HEAP,
-    GROW_REQUESTS,
-    IN_FLIGHT,
-    KINDS,
-    N_MAX_BATCH,
-    R_CREATED,
-    R_DEVICE,
-    R_NEXT,
-    R_SIZE,
-    R_STATE,
-    R_VISIBLE,
-    S_SIZE,
-    TIMEOUT,
-    Machine,
-)
 from tierwise.sim.rows import Rows, from_matrix, joined
 from tierwise.sim.traffic import arrivals
 
@@ -60,25 +28,25 @@ _CHUNK = 100_000
 _FIRST_SLOTS = 4096
 
 
-def new_machine(plan: Plan) -> Machine:
+def new_machine(plan: Plan) -> t.Machine:
     """The kernel's state before anything happened."""
-    clock = np.zeros(C_SIZE, np.int64)
-    clock[C_HORIZON] = plan.scenario.run.duration
-    clock[C_DEVICES] = len(plan.names)
-    clock[C_STATION_KEYS] = plan.keys.size
-    clock[C_FREE] = -1
-    bursts = [int(plan.ints[row, G_BURST]) for row in plan.groups.values()]
-    batches = [int(plan.ints[row, N_MAX_BATCH]) for row in plan.nodes.values()]
-    clock[C_RESERVE] = 8 + 2 * max([1, *bursts, *batches])
-    machine = Machine(
+    clock = np.zeros(t.C_SIZE, np.int64)
+    clock[t.C_HORIZON] = plan.scenario.run.duration
+    clock[t.C_DEVICES] = len(plan.names)
+    clock[t.C_STATION_KEYS] = plan.keys.size
+    clock[t.C_FREE] = -1
+    bursts = [int(plan.ints[row, t.G_BURST]) for row in plan.groups.values()]
+    batches = [int(plan.ints[row, t.N_MAX_BATCH]) for row in plan.nodes.values()]
+    clock[t.C_RESERVE] = 8 + 2 * max([1, *bursts, *batches])
+    machine = t.Machine(
         clock=clock,
         arrivals=np.empty((0, 4), np.int64),
         heap=np.empty((_FIRST_SLOTS, 3), np.int64),
-        requests=np.empty((0, R_SIZE), np.int64),
-        done=np.empty((_FIRST_SLOTS, R_VISIBLE), np.int64),
+        requests=np.empty((0, t.R_SIZE), np.int64),
+        done=np.empty((_FIRST_SLOTS, t.R_VISIBLE), np.int64),
         ints=plan.ints,
         floats=plan.floats,
-        stations=np.zeros((plan.stations, S_SIZE), np.int64),
+        stations=np.zeros((plan.stations, t.S_SIZE), np.int64),
         devices=plan.devices,
         keys=np.concatenate([plan.keys.reshape(-1), plan.station_keys]),
         values=plan.values,
@@ -86,19 +54,19 @@ def new_machine(plan: Plan) -> Machine:
     )
     machine = more_requests(machine, _FIRST_SLOTS)
     for time, kind, node in plan.outages:
-        push(machine, time, -1, node * KINDS + kind)
+        push(machine, time, -1, node * t.KINDS + kind)
     return machine
 
 
-def more_requests(machine: Machine, slots: int) -> Machine:
+def more_requests(machine: t.Machine, slots: int) -> t.Machine:
     """The same state with room for ``slots`` requests under way."""
     old = machine.requests
-    requests = np.zeros((slots, R_SIZE), np.int64)
+    requests = np.zeros((slots, t.R_SIZE), np.int64)
     requests[: len(old)] = old
-    requests[len(old) :, R_DEVICE] = -1
-    requests[len(old) :, R_NEXT] = np.arange(len(old) + 1, slots + 1)
-    requests[-1, R_NEXT] = machine.clock[C_FREE]
-    machine.clock[C_FREE] = len(old)
+    requests[len(old) :, t.R_DEVICE] = -1
+    requests[len(old) :, t.R_NEXT] = np.arange(len(old) + 1, slots + 1)
+    requests[-1, t.R_NEXT] = machine.clock[t.C_FREE]
+    machine.clock[t.C_FREE] = len(old)
     return machine._replace(requests=requests)
 
 
@@ -114,7 +82,7 @@ def with_bytes(rows: NDArray[np.int64]) -> NDArray[np.int64]:
 class EventEngine:
     """Runs a plan event by event. ``decide`` chooses the next step of the request in ``C_ASKED``."""
 
-    def __init__(self, plan: Plan, decide: Callable[[Machine], int] | None = None) -> None:
+    def __init__(self, plan: Plan, decide: Callable[[t.Machine], int] | None = None) -> None:
         self.plan = plan
         self.machine = new_machine(plan)
         self._decide = decide
@@ -129,10 +97,10 @@ class EventEngine:
 
     def settled(self, now: int) -> int:
         """No request that was made before this time is under way."""
-        if not self.machine.clock[C_IN_USE]:
+        if not self.machine.clock[t.C_IN_USE]:
             return now
         requests = self.machine.requests
-        created = requests[(requests[:, R_DEVICE] >= 0) & (requests[:, R_STATE] != GHOST), R_CREATED]
+        created = requests[(requests[:, t.R_DEVICE] >= 0) & (requests[:, t.R_STATE] != t.GHOST), t.R_CREATED]
         return min(now, int(created.min())) if len(created) else now
 
     def feed(self, rows: NDArray[np.int64]) -> None:
@@ -141,10 +109,10 @@ class EventEngine:
             return
         machine = self.machine
         rows = with_bytes(rows)
-        waiting = machine.arrivals[machine.clock[C_POSITION] :]
+        waiting = machine.arrivals[machine.clock[t.C_POSITION] :]
         self.machine = machine._replace(arrivals=np.concatenate([waiting, rows]))
-        self.machine.clock[C_POSITION] = 0
-        self.machine.clock[C_ARRIVALS] = len(self.machine.arrivals)
+        self.machine.clock[t.C_POSITION] = 0
+        self.machine.clock[t.C_ARRIVALS] = len(self.machine.arrivals)
 
     def advance(self, end: int) -> Iterator[tuple[int, Rows]]:
         """Handles everything before ``end``, making room and decisions where the kernel asks for them."""
@@ -152,12 +120,12 @@ class EventEngine:
         while True:
             why = run(self.machine, end, decided) if COMPILES else self._interpreted(end, decided)
             decided = -1
-            if why == FINISHED:
+            if why == t.FINISHED:
                 return
-            if why == ASKED:
+            if why == t.ASKED:
                 decided = self._decided()
-            elif why == DRAIN:
-                yield self.settled(int(self.machine.clock[C_NOW])), self._make_room()
+            elif why == t.DRAIN:
+                yield self.settled(int(self.machine.clock[t.C_NOW])), self._make_room()
             else:
                 self._grow(why)
 
@@ -182,35 +150,35 @@ class EventEngine:
         if step != GIVE_UP:
             return step
         clock = self.machine.clock
-        conclude(self.machine, int(clock[C_ASKED]), TIMEOUT, int(clock[C_NOW]))
+        conclude(self.machine, int(clock[t.C_ASKED]), t.TIMEOUT, int(clock[t.C_NOW]))
         return -1
 
     def _grow(self, why: int) -> None:
         machine = self.machine
-        if why == GROW_REQUESTS:
+        if why == t.GROW_REQUESTS:
             self.machine = more_requests(machine, 2 * len(machine.requests))
-        elif why == GROW_HEAP:
+        elif why == t.GROW_HEAP:
             self.machine = machine._replace(heap=np.concatenate([machine.heap, np.empty_like(machine.heap)]))
 
     def _make_room(self) -> Rows:
         rows = _drained(self.machine)
-        room = 4 * int(self.machine.clock[C_IN_USE] + self.machine.clock[C_RESERVE])
+        room = 4 * int(self.machine.clock[t.C_IN_USE] + self.machine.clock[t.C_RESERVE])
         if len(self.machine.done) < room:
-            self.machine = self.machine._replace(done=np.empty((room, R_VISIBLE), np.int64))
+            self.machine = self.machine._replace(done=np.empty((room, t.R_VISIBLE), np.int64))
         return rows
 
 
-def _drained(machine: Machine) -> Rows:
-    rows = from_matrix(machine.done[: machine.clock[C_DONE]])
-    machine.clock[C_DONE] = 0
+def _drained(machine: t.Machine) -> Rows:
+    rows = from_matrix(machine.done[: machine.clock[t.C_DONE]])
+    machine.clock[t.C_DONE] = 0
     return rows
 
 
-def _under_way(machine: Machine) -> Rows:
+def _under_way(machine: t.Machine) -> Rows:
     """Rows of the requests that the end of the run cut off."""
     parts = []
-    for slot in np.flatnonzero((machine.requests[:, R_DEVICE] >= 0) & (machine.requests[:, R_STATE] != GHOST)):
-        if machine.clock[C_DONE] == len(machine.done):
+    for slot in np.flatnonzero((machine.requests[:, t.R_DEVICE] >= 0) & (machine.requests[:, t.R_STATE] != t.GHOST)):
+        if machine.clock[t.C_DONE] == len(machine.done):
             parts.append(_drained(machine))
-        report(machine, int(slot), IN_FLIGHT, int(machine.clock[C_HORIZON]))
+        report(machine, int(slot), t.IN_FLIGHT, int(machine.clock[t.C_HORIZON]))
     return joined([*parts, _drained(machine)])

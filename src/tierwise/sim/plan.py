@@ -11,62 +11,7 @@ from tierwise.core.errors import ConfigurationError
 from tierwise.scenario.parts import GilbertElliott
 from tierwise.scenario.schema import BatteryOut, MultiStream, SingleStream
 from tierwise.sim.faults import fault_windows, node_outages
-from tierwise.sim.kernel.tables import (
-    D_DEAD,
-    D_GROUP,
-    D_QUERIES,
-    D_SIZE,
-    DEVICE_BITS,
-    DOWN,
-    G_BATTERY,
-    G_BURST,
-    G_CLOSED,
-    G_ENTRY,
-    G_STOP,
-    GF_IDLE,
-    L_BACKOFF,
-    L_BURSTY,
-    L_JITTER,
-    L_KEY_JITTER,
-    L_KEY_LATENCY,
-    L_KEY_LOSS,
-    L_LATENCY,
-    L_PER_DEVICE,
-    L_QUEUE,
-    L_RETRIES,
-    L_RING,
-    L_SHAPED,
-    L_STATION,
-    L_WINDOW,
-    L_WINDOW_END,
-    LF_BURST,
-    LF_FACTOR,
-    LF_LOSS,
-    LF_LOSS_BAD,
-    LF_LOSS_GOOD,
-    LF_OCCUPY,
-    LF_SHAPE,
-    LF_TO_BAD,
-    LF_TO_GOOD,
-    N_EPOCH,
-    N_IDLE,
-    N_LIMIT,
-    N_MAX_BATCH,
-    N_MAX_WAIT,
-    N_RANK,
-    N_TIMER,
-    N_WINDOW,
-    N_WINDOW_END,
-    N_WORKERS,
-    NEVER,
-    NF_MARGINAL,
-    NODE,
-    T_ARG,
-    T_GROUP,
-    T_OP,
-    T_RANK,
-    UP,
-)
+from tierwise.sim.kernel import tables as t
 from tierwise.sim.programs import NANO, Program, Surroundings
 from tierwise.sim.ranks import eager_ends, rank_steps
 from tierwise.sim.streams import stream_keys
@@ -135,7 +80,9 @@ def build_plan(
     _fill_nodes(scenario, tables, nodes)
     for row, first, end in fault_windows(scenario, tables, links, nodes, seed):
         is_link = row in links.values()
-        tables.set(row, {L_WINDOW if is_link else N_WINDOW: first, L_WINDOW_END if is_link else N_WINDOW_END: end})
+        tables.set(
+            row, {t.L_WINDOW if is_link else t.N_WINDOW: first, t.L_WINDOW_END if is_link else t.N_WINDOW_END: end}
+        )
     groups = {name: tables.row() for name in scenario.devices}
     around = Surroundings(scenario, tables, links, nodes, answers or {})
     first_step = len(tables.ints)
@@ -154,9 +101,9 @@ def build_plan(
     steps = range(first_step, len(tables.ints))
     _fill_groups(scenario, tables, groups, entries)
     loops = rank_steps(tables, steps, list(entries.values()))
-    eager_ends(tables, steps, {row for name, row in groups.items() if _is_carefree(scenario, name)}, T_GROUP)
+    eager_ends(tables, steps, {row for name, row in groups.items() if _is_carefree(scenario, name)}, t.T_GROUP)
     for row in nodes.values():
-        tables.set(row, {N_RANK: _rank_of(tables, steps, row)})
+        tables.set(row, {t.N_RANK: _rank_of(tables, steps, row)})
     ints, floats, values = tables.arrays()
     group_of = np.repeat(
         np.array(list(groups.values()), np.int64), [group.count for group in scenario.devices.values()]
@@ -180,7 +127,7 @@ def build_plan(
         stations=max(1, stations),
         ring_size=max(1, ring_size),
         devices=_devices(scenario, group_of, first_device),
-        outages=[(time, DOWN if fails else UP, nodes[name]) for time, fails, name in node_outages(scenario, seed)],
+        outages=[(time, t.DOWN if fails else t.UP, nodes[name]) for time, fails, name in node_outages(scenario, seed)],
         queues=queues,
         late=late,
         loops=loops,
@@ -190,8 +137,8 @@ def build_plan(
 
 def _device_names(scenario: Scenario) -> tuple[list[str], dict[str, int]]:
     total = sum(group.count for group in scenario.devices.values())
-    if total >= 1 << DEVICE_BITS:
-        raise ConfigurationError(f"{total} devices; the simulator takes fewer than {1 << DEVICE_BITS}")
+    if total >= 1 << t.DEVICE_BITS:
+        raise ConfigurationError(f"{total} devices; the simulator takes fewer than {1 << t.DEVICE_BITS}")
     names: list[str] = []
     first = {}
     for name, group in scenario.devices.items():
@@ -214,8 +161,8 @@ def _is_carefree(scenario: Scenario, group: str) -> bool:
 def _rank_of(tables: Tables, steps: range, node: int) -> int:
     """The rank of the steps at a node; 0 for a node that nobody asks."""
     for pc in steps:
-        if tables.ints[pc][T_OP] == NODE and tables.ints[pc][T_ARG] == node:
-            return tables.ints[pc][T_RANK]
+        if tables.ints[pc][t.T_OP] == t.NODE and tables.ints[pc][t.T_ARG] == node:
+            return tables.ints[pc][t.T_RANK]
     return 0
 
 
@@ -242,33 +189,33 @@ def _fill_links(
         tables.set(
             row,
             {
-                L_STATION: stations,
-                L_PER_DEVICE: not link.shared,
-                L_QUEUE: -1 if link.queue is None else link.queue,
-                L_RING: rings,
-                L_LATENCY: tables.distribution(link.latency),
-                L_KEY_LATENCY: tables.key(f"latency/{name}/{way}", link.latency),
-                L_JITTER: -1 if link.jitter is None else tables.distribution(link.jitter),
-                L_KEY_JITTER: 0 if link.jitter is None else tables.key(f"jitter/{name}/{way}", link.jitter),
-                L_KEY_LOSS: tables.key(f"loss/{name}/{way}"),
-                L_BURSTY: bursty,
-                L_RETRIES: 0 if retries is None else retries.max,
-                L_BACKOFF: 0 if retries is None else retries.backoff,
-                L_SHAPED: link.shaper is not None,
+                t.L_STATION: stations,
+                t.L_PER_DEVICE: not link.shared,
+                t.L_QUEUE: -1 if link.queue is None else link.queue,
+                t.L_RING: rings,
+                t.L_LATENCY: tables.distribution(link.latency),
+                t.L_KEY_LATENCY: tables.key(f"latency/{name}/{way}", link.latency),
+                t.L_JITTER: -1 if link.jitter is None else tables.distribution(link.jitter),
+                t.L_KEY_JITTER: 0 if link.jitter is None else tables.key(f"jitter/{name}/{way}", link.jitter),
+                t.L_KEY_LOSS: tables.key(f"loss/{name}/{way}"),
+                t.L_BURSTY: bursty,
+                t.L_RETRIES: 0 if retries is None else retries.max,
+                t.L_BACKOFF: 0 if retries is None else retries.backoff,
+                t.L_SHAPED: link.shaper is not None,
             },
             {
-                LF_LOSS: 0.0 if isinstance(link.loss, GilbertElliott) else link.loss,
-                LF_FACTOR: 1.0 if retries is None else retries.factor,
-                LF_OCCUPY: 1.0 / link.duty_cycle,
+                t.LF_LOSS: 0.0 if isinstance(link.loss, GilbertElliott) else link.loss,
+                t.LF_FACTOR: 1.0 if retries is None else retries.factor,
+                t.LF_OCCUPY: 1.0 / link.duty_cycle,
             },
         )
         if isinstance(link.loss, GilbertElliott):
             loss = link.loss
-            floats = {LF_TO_BAD: loss.to_bad, LF_TO_GOOD: loss.to_good}
-            tables.set(row, {}, floats | {LF_LOSS_GOOD: loss.loss_good, LF_LOSS_BAD: loss.loss_bad})
+            floats = {t.LF_TO_BAD: loss.to_bad, t.LF_TO_GOOD: loss.to_good}
+            tables.set(row, {}, floats | {t.LF_LOSS_GOOD: loss.loss_good, t.LF_LOSS_BAD: loss.loss_bad})
         if link.shaper is not None:
             a_byte = 8 * NANO / link.shaper.rate
-            tables.set(row, {}, {LF_SHAPE: a_byte, LF_BURST: link.shaper.burst * a_byte})
+            tables.set(row, {}, {t.LF_SHAPE: a_byte, t.LF_BURST: link.shaper.burst * a_byte})
         stations += count
         rings += count * (link.queue or 0)
     return stations, rings, np.concatenate(keys) if keys else np.zeros(1, np.uint64)
@@ -281,15 +228,15 @@ def _fill_nodes(scenario: Scenario, tables: Tables, rows: dict[str, int]) -> Non
         tables.set(
             row,
             {
-                N_WORKERS: node.workers,
-                N_IDLE: node.workers,
-                N_LIMIT: -1 if node.queue is None else node.queue,
-                N_MAX_BATCH: 1 if batch is None else batch.max_size,
-                N_MAX_WAIT: 0 if batch is None else batch.max_wait,
-                N_TIMER: -1,
-                N_EPOCH: 0,
+                t.N_WORKERS: node.workers,
+                t.N_IDLE: node.workers,
+                t.N_LIMIT: -1 if node.queue is None else node.queue,
+                t.N_MAX_BATCH: 1 if batch is None else batch.max_size,
+                t.N_MAX_WAIT: 0 if batch is None else batch.max_wait,
+                t.N_TIMER: -1,
+                t.N_EPOCH: 0,
             },
-            {NF_MARGINAL: 0.0 if batch is None else batch.marginal},
+            {t.NF_MARGINAL: 0.0 if batch is None else batch.marginal},
         )
 
 
@@ -302,28 +249,28 @@ def _fill_groups(scenario: Scenario, tables: Tables, rows: dict[str, int], entri
         tables.set(
             row,
             {
-                G_ENTRY: entries[row],
-                G_CLOSED: closed,
-                G_BURST: traffic.samples if isinstance(traffic, MultiStream) else 1,
-                G_STOP: min(getattr(traffic, "stop", None) or NEVER, scenario.run.duration),
-                G_BATTERY: -1 if group.battery is None else round(group.battery.capacity * NANO),
+                t.G_ENTRY: entries[row],
+                t.G_CLOSED: closed,
+                t.G_BURST: traffic.samples if isinstance(traffic, MultiStream) else 1,
+                t.G_STOP: min(getattr(traffic, "stop", None) or t.NEVER, scenario.run.duration),
+                t.G_BATTERY: -1 if group.battery is None else round(group.battery.capacity * NANO),
             },
-            {GF_IDLE: 0.0 if board is None else board.idle_power},
+            {t.GF_IDLE: 0.0 if board is None else board.idle_power},
         )
 
 
 def _devices(scenario: Scenario, group_of: NDArray[np.int64], first_device: dict[str, int]) -> NDArray[np.int64]:
-    devices = np.zeros((len(group_of), D_SIZE), np.int64)
-    devices[:, D_GROUP] = group_of
-    devices[:, D_DEAD] = NEVER
-    devices[:, D_QUERIES] = -1
+    devices = np.zeros((len(group_of), t.D_SIZE), np.int64)
+    devices[:, t.D_GROUP] = group_of
+    devices[:, t.D_DEAD] = t.NEVER
+    devices[:, t.D_QUERIES] = -1
     for name, first in first_device.items():
         count = scenario.devices[name].count
         traffic = scenario.traffic_of(name)
         if isinstance(traffic, SingleStream | MultiStream) and traffic.queries is not None:
-            devices[first : first + count, D_QUERIES] = traffic.queries
+            devices[first : first + count, t.D_QUERIES] = traffic.queries
         for fault in scenario.faults:
             if isinstance(fault, BatteryOut) and fault.devices == name:
                 affected = slice(first, first + max(1, round(count * fault.share)))
-                devices[affected, D_DEAD] = np.minimum(devices[affected, D_DEAD], fault.at)
+                devices[affected, t.D_DEAD] = np.minimum(devices[affected, t.D_DEAD], fault.at)
     return devices

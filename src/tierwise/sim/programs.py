@@ -8,48 +8,7 @@ from typing import TYPE_CHECKING
 from tierwise.scenario.parts import Artifact, Confidence, Link
 from tierwise.scenario.schema import Cascade, Custom, Expression, Fallback, Rule, Scenario
 from tierwise.scenario.topology import route
-from tierwise.sim.kernel.tables import (
-    ARM,
-    ASK,
-    CASCADE,
-    DEVICE,
-    DISARM,
-    END,
-    FIRST_UP,
-    LAST_DOWN,
-    LINK,
-    NO_HOP,
-    NODE,
-    T_AIR,
-    T_ALT,
-    T_ARG,
-    T_ASK_DEVICE,
-    T_CODE,
-    T_CONFIDENCES,
-    T_DIST,
-    T_EDGE_OF_DEVICE,
-    T_ENERGY,
-    T_GROUP,
-    T_KEY,
-    T_KEY_ANSWER,
-    T_KEY_CONFIDENCE,
-    T_KEY_SAMPLE,
-    T_LEVEL,
-    T_NEXT,
-    T_OP,
-    T_PAYLOAD,
-    T_RIGHT,
-    T_SAMPLES,
-    T_SIZE,
-    T_TIER,
-    T_TIMEOUT,
-    T_WRONG,
-    TF_ACCURACY,
-    TF_BYTE_AIR,
-    TF_BYTE_ENERGY,
-    TF_POWER,
-    TF_THRESHOLD,
-)
+from tierwise.sim.kernel import tables as t
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -102,10 +61,10 @@ class Program:
 
     def write(self, rule: Rule) -> int:
         """The row of the first step."""
-        end = self._step(END, {})
+        end = self._step(t.END, {})
         timeout = self.devices.timeout
         entry = self._rule(rule, end)
-        return entry if timeout is None else self._step(ARM, {T_NEXT: entry, T_LEVEL: 0, T_TIMEOUT: timeout})
+        return entry if timeout is None else self._step(t.ARM, {t.T_NEXT: entry, t.T_LEVEL: 0, t.T_TIMEOUT: timeout})
 
     def _rule(self, rule: Rule, end: int) -> int:
         if isinstance(rule, Cascade):
@@ -117,7 +76,7 @@ class Program:
         return self._serve(rule, end)
 
     def _step(self, op: int, ints: dict[int, int], floats: dict[int, float] | None = None) -> int:
-        return self.around.tables.row({T_OP: op, T_GROUP: self.number, **ints}, floats)
+        return self.around.tables.row({t.T_OP: op, t.T_GROUP: self.number, **ints}, floats)
 
     def _artifact(self, tier: str) -> Artifact | None:
         artifact: Artifact | None = getattr(self.around.scenario.models[self.model], tier)
@@ -145,39 +104,39 @@ class Program:
             board = self.around.scenario.board_of(self.group)
             power = 0.0 if board is None else max(0.0, board.active_power - board.idle_power)
             return self._step(
-                DEVICE,
+                t.DEVICE,
                 {
-                    T_NEXT: following,
-                    T_DIST: tables.distribution(artifact.service),
-                    T_KEY: tables.key("service/device", artifact.service),
-                    T_ENERGY: -1 if artifact.energy is None else round(artifact.energy * NANO),
-                    T_TIER: TIER_CODES[tier],
+                    t.T_NEXT: following,
+                    t.T_DIST: tables.distribution(artifact.service),
+                    t.T_KEY: tables.key("service/device", artifact.service),
+                    t.T_ENERGY: -1 if artifact.energy is None else round(artifact.energy * NANO),
+                    t.T_TIER: TIER_CODES[tier],
                 },
-                {TF_POWER: power},
+                {t.TF_POWER: power},
             )
         service = self.around.scenario.nodes[node].service or (artifact.service if artifact else None)
         if service is None:
             raise AssertionError("the checks of the scenario have looked")
         return self._step(
-            NODE,
+            t.NODE,
             {
-                T_NEXT: following,
-                T_ARG: self.around.nodes[node],
-                T_DIST: tables.distribution(service),
-                T_KEY: tables.key(f"service/{node}", service),
-                T_TIER: TIER_CODES[tier],
+                t.T_NEXT: following,
+                t.T_ARG: self.around.nodes[node],
+                t.T_DIST: tables.distribution(service),
+                t.T_KEY: tables.key(f"service/{node}", service),
+                t.T_TIER: TIER_CODES[tier],
             },
         )
 
     def _up(self, place: str, links: Sequence[str], following: int) -> int:
         for index in reversed(range(len(links))):
-            hop = FIRST_UP if index == 0 and place == self.group else NO_HOP
+            hop = t.FIRST_UP if index == 0 and place == self.group else t.NO_HOP
             following = self._link(links[index], UP, hop, following)
         return following
 
     def _down(self, place: str, links: Sequence[str], following: int) -> int:
         for index, name in enumerate(links):
-            hop = LAST_DOWN if index == 0 and place == self.group else NO_HOP
+            hop = t.LAST_DOWN if index == 0 and place == self.group else t.NO_HOP
             following = self._link(name, DOWN, hop, following)
         return following
 
@@ -188,22 +147,22 @@ class Program:
         payload = upwards if direction == UP else devices.answer
         size = payload + link.overhead
         bandwidth = bandwidth_of(link, direction)
-        energy, power = radio_cost(link, direction, size) if hop != NO_HOP else (0, 0.0)
+        energy, power = radio_cost(link, direction, size) if hop != t.NO_HOP else (0, 0.0)
         return self._step(
-            LINK,
+            t.LINK,
             {
-                T_NEXT: following,
-                T_ARG: self.around.links[name, direction],
-                T_SIZE: size,
-                T_AIR: 0 if bandwidth is None else round(size * 8 * NANO / bandwidth),
-                T_ENERGY: energy,
-                T_EDGE_OF_DEVICE: hop,
-                T_PAYLOAD: payload if direction == UP else -1,
+                t.T_NEXT: following,
+                t.T_ARG: self.around.links[name, direction],
+                t.T_SIZE: size,
+                t.T_AIR: 0 if bandwidth is None else round(size * 8 * NANO / bandwidth),
+                t.T_ENERGY: energy,
+                t.T_EDGE_OF_DEVICE: hop,
+                t.T_PAYLOAD: payload if direction == UP else -1,
             },
             {
-                TF_POWER: power,
-                TF_BYTE_AIR: 0.0 if bandwidth is None else 8 * NANO / bandwidth,
-                TF_BYTE_ENERGY: 8 * NANO * link.radio.tx if link.radio is not None and hop == FIRST_UP else 0.0,
+                t.TF_POWER: power,
+                t.TF_BYTE_AIR: 0.0 if bandwidth is None else 8 * NANO / bandwidth,
+                t.TF_BYTE_ENERGY: 8 * NANO * link.radio.tx if link.radio is not None and hop == t.FIRST_UP else 0.0,
             },
         )
 
@@ -216,14 +175,16 @@ class Program:
         if len(tiers) > 1:
             kept = returns
             if rule.timeout is not None:
-                kept = self._step(DISARM, {T_NEXT: returns, T_LEVEL: level})
+                kept = self._step(t.DISARM, {t.T_NEXT: returns, t.T_LEVEL: level})
             further = self._cascade(rule, tiers[1:], here, kept, level + 1)
             if rule.timeout is not None:
-                further = self._step(ARM, {T_NEXT: further, T_ALT: returns, T_LEVEL: level, T_TIMEOUT: rule.timeout})
+                further = self._step(
+                    t.ARM, {t.T_NEXT: further, t.T_ALT: returns, t.T_LEVEL: level, t.T_TIMEOUT: rule.timeout}
+                )
             following = self._step(
-                CASCADE,
-                {T_NEXT: further, T_ALT: returns, **self._confidence(tiers[0])},
-                {TF_THRESHOLD: rule.threshold, TF_ACCURACY: self._accuracy(tiers[0])},
+                t.CASCADE,
+                {t.T_NEXT: further, t.T_ALT: returns, **self._confidence(tiers[0])},
+                {t.TF_THRESHOLD: rule.threshold, t.TF_ACCURACY: self._accuracy(tiers[0])},
             )
         return self._up(place, links, self._serve_there(tiers[0], node, following))
 
@@ -231,9 +192,9 @@ class Program:
         if len(tiers) == 1:
             return self._serve(tiers[0], end)
         other = self._fallback(rule, tiers[1:], end)
-        disarm = self._step(DISARM, {T_NEXT: end, T_LEVEL: 1})
+        disarm = self._step(t.DISARM, {t.T_NEXT: end, t.T_LEVEL: 1})
         first = self._serve(tiers[0], disarm)
-        return self._step(ARM, {T_NEXT: first, T_ALT: other, T_LEVEL: 1, T_TIMEOUT: rule.timeout})
+        return self._step(t.ARM, {t.T_NEXT: first, t.T_ALT: other, t.T_LEVEL: 1, t.T_TIMEOUT: rule.timeout})
 
     def _asked(self, question: _Question, rule: Expression | Custom) -> int:
         """A step at which Python decides, and all that may follow."""
@@ -248,7 +209,7 @@ class Program:
             if tier != "device":
                 nodes[tier] = self.around.nodes[node]
             timeout = rule.timeout if isinstance(rule, Custom) and links else None
-            back = home if timeout is None else self._step(DISARM, {T_NEXT: home, T_LEVEL: level})
+            back = home if timeout is None else self._step(t.DISARM, {t.T_NEXT: home, t.T_LEVEL: level})
             following = self._down(place, links, back)
             further = (*asked, tier)
             if isinstance(rule, Custom):
@@ -257,21 +218,21 @@ class Program:
             way = self._up(place, links, self._serve_there(tier, node, following))
             if timeout is not None:
                 late = self._asked(replace(question, asked=further, failed=True), rule)
-                way = self._step(ARM, {T_NEXT: way, T_ALT: late, T_LEVEL: level, T_TIMEOUT: timeout})
+                way = self._step(t.ARM, {t.T_NEXT: way, t.T_ALT: late, t.T_LEVEL: level, t.T_TIMEOUT: timeout})
             ways[tier] = way
         if not ways and not question.failed:
             return home
         last = asked[-1] if asked else None
         ask = self._step(
-            ASK,
+            t.ASK,
             {
-                T_NEXT: home if question.has_answer else -1,
-                T_TIER: TIER_CODES[last] if last else -1,
-                T_CODE: sum(4**position * (TIER_CODES[tier] + 1) for position, tier in enumerate(asked)),
-                **{T_ASK_DEVICE + code: ways.get(tier, -1) for tier, code in TIER_CODES.items()},
+                t.T_NEXT: home if question.has_answer else -1,
+                t.T_TIER: TIER_CODES[last] if last else -1,
+                t.T_CODE: sum(4**position * (TIER_CODES[tier] + 1) for position, tier in enumerate(asked)),
+                **{t.T_ASK_DEVICE + code: ways.get(tier, -1) for tier, code in TIER_CODES.items()},
                 **(self._confidence(last) if last else {}),
             },
-            {TF_ACCURACY: self._accuracy(last) if last else 0.0},
+            {t.TF_ACCURACY: self._accuracy(last) if last else 0.0},
         )
         self.queues[ask] = nodes
         if question.failed:
@@ -297,9 +258,9 @@ class Program:
         answers = self.around.answers.get((self.model, tier))
         if answers is not None:
             return {
-                T_CONFIDENCES: tables.extend_values(answers.confidences.tolist()),
-                T_SAMPLES: len(answers.confidences),
-                T_KEY_SAMPLE: tables.key("sample"),
+                t.T_CONFIDENCES: tables.extend_values(answers.confidences.tolist()),
+                t.T_SAMPLES: len(answers.confidences),
+                t.T_KEY_SAMPLE: tables.key("sample"),
             }
         artifact = self._artifact(tier)
         stated = Artifact.model_fields["confidence"].get_default(call_default_factory=True)
@@ -308,11 +269,11 @@ class Program:
             (confidence.right, confidence.wrong) if isinstance(confidence, Confidence) else (confidence, confidence)
         )
         return {
-            T_CONFIDENCES: -1,
-            T_RIGHT: tables.distribution(right),
-            T_WRONG: tables.distribution(wrong),
-            T_KEY_ANSWER: tables.key("answer"),
-            T_KEY_CONFIDENCE: tables.key(f"confidence/{tier}"),
+            t.T_CONFIDENCES: -1,
+            t.T_RIGHT: tables.distribution(right),
+            t.T_WRONG: tables.distribution(wrong),
+            t.T_KEY_ANSWER: tables.key("answer"),
+            t.T_KEY_CONFIDENCE: tables.key(f"confidence/{tier}"),
         }
 
 

@@ -5,25 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tierwise.core.errors import ConfigurationError
-from tierwise.sim.kernel.tables import (
-    ARM,
-    ASK,
-    CASCADE,
-    DEVICE,
-    END,
-    LAST_RANK,
-    LINK,
-    NODE,
-    T_ALT,
-    T_ARG,
-    T_ASK_CLOUD,
-    T_ASK_DEVICE,
-    T_EAGER,
-    T_INLINE,
-    T_NEXT,
-    T_OP,
-    T_RANK,
-)
+from tierwise.sim.kernel import tables as t
 
 if TYPE_CHECKING:
     from tierwise.sim.tables import Tables
@@ -52,34 +34,36 @@ def rank_steps(tables: Tables, steps: range, entries: list[int]) -> bool:
             source = station
         stack += [(source, following) for following in reversed(_followers(tables, pc))]
     order, loops = _sorted(fed_by)
-    if len(order) >= LAST_RANK:
-        what = f"{len(order)} links, nodes and decisions; the simulator takes at most {LAST_RANK - 1}"
+    if len(order) >= t.LAST_RANK:
+        what = f"{len(order)} links, nodes and decisions; the simulator takes at most {t.LAST_RANK - 1}"
         raise ConfigurationError(what)
     rank = {station: number for number, station in enumerate(order)}
     for pc in steps:
         if (where := _station(tables, pc)) is not None and where in rank:
-            tables.set(pc, {T_RANK: rank[where], T_INLINE: len(fed_by[where]) == 1})
+            tables.set(pc, {t.T_RANK: rank[where], t.T_INLINE: len(fed_by[where]) == 1})
     # A rule's detour on a deadline reaches its stations out of turn.
-    return loops or any(tables.ints[pc][T_OP] == ARM for _, pc in seen)
+    return loops or any(tables.ints[pc][t.T_OP] == t.ARM for _, pc in seen)
 
 
 def _station(tables: Tables, pc: int) -> Station | None:
-    op = tables.ints[pc][T_OP]
-    if op == DEVICE:
+    op = tables.ints[pc][t.T_OP]
+    if op == t.DEVICE:
         return "device", 0
-    if op in {LINK, NODE}:
-        return "row", tables.ints[pc][T_ARG]
-    return ("step", pc) if op in {ASK, END} else None
+    if op in {t.LINK, t.NODE}:
+        return "row", tables.ints[pc][t.T_ARG]
+    return ("step", pc) if op in {t.ASK, t.END} else None
 
 
 def _followers(tables: Tables, pc: int) -> list[int]:
     step = tables.ints[pc]
-    op = step[T_OP]
-    if op == END:
+    op = step[t.T_OP]
+    if op == t.END:
         return []
-    if op == ASK:
-        return [following for following in (*step[T_ASK_DEVICE : T_ASK_CLOUD + 1], step[T_NEXT]) if following >= 0]
-    return [step[T_NEXT], step[T_ALT]] if op in {CASCADE, ARM} and step[T_ALT] else [step[T_NEXT]]
+    if op == t.ASK:
+        return [
+            following for following in (*step[t.T_ASK_DEVICE : t.T_ASK_CLOUD + 1], step[t.T_NEXT]) if following >= 0
+        ]
+    return [step[t.T_NEXT], step[t.T_ALT]] if op in {t.CASCADE, t.ARM} and step[t.T_ALT] else [step[t.T_NEXT]]
 
 
 def _sorted(fed_by: dict[Station, set[Station]]) -> tuple[list[Station], bool]:
@@ -102,5 +86,5 @@ def _sorted(fed_by: dict[Station, set[Station]]) -> tuple[list[Station], bool]:
 def eager_ends(tables: Tables, steps: range, groups: set[int], group_column: int) -> None:
     """Marks the ends of groups for which nothing depends on when an answer arrives: they need no event."""
     for pc in steps:
-        if tables.ints[pc][T_OP] == END and tables.ints[pc][group_column] in groups:
-            tables.set(pc, {T_EAGER: 1})
+        if tables.ints[pc][t.T_OP] == t.END and tables.ints[pc][group_column] in groups:
+            tables.set(pc, {t.T_EAGER: 1})

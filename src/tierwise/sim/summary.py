@@ -9,39 +9,7 @@ import msgspec
 import numpy as np
 
 from tierwise.sim.costs import Constant, Cost, Energy, carbon_g, constants_of, cost_of, energy_of
-from tierwise.sim.kernel.tables import (
-    ANSWERED,
-    IN_FLIGHT,
-    L_BUSY,
-    L_BYTES,
-    L_CUT,
-    L_DELIVERED,
-    L_LOST,
-    L_MESSAGES,
-    L_REFUSED,
-    L_RETRIED,
-    L_WAIT,
-    N_BATCHES,
-    N_BUSY,
-    N_CUT,
-    N_LENGTH,
-    N_LONGEST,
-    N_OFFERED,
-    N_REFUSED,
-    N_SERVED,
-    N_WAIT,
-    OUTCOMES,
-    R_ANSWERED,
-    R_ARRIVED,
-    R_CREATED,
-    R_DEVICE,
-    R_ENERGY,
-    R_FINISHED,
-    R_OUTCOME,
-    R_SENT,
-    R_STARTED,
-    R_TIER,
-)
+from tierwise.sim.kernel import tables as t
 from tierwise.sim.metrics import ClassCounts, Quality, quality_of
 from tierwise.sim.statistics import Interval, batch_means, quantiles
 from tierwise.sim.truth import right_answers
@@ -153,7 +121,7 @@ class Accumulator:
         self.plan = plan
         self.warm_up = plan.scenario.run.warm_up
         self.requests = 0
-        self.outcomes = np.zeros(len(OUTCOMES), np.int64)
+        self.outcomes = np.zeros(len(t.OUTCOMES), np.int64)
         self.latencies: list[NDArray[np.int64]] = []
         self.tiers: list[NDArray[np.int8] | int] = []
         self.parts = np.zeros((len(TIERS), 5), np.float64)
@@ -162,31 +130,34 @@ class Accumulator:
 
     def take(self, rows: Rows) -> None:
         """See ``Sink``."""
-        energy = rows.columns[R_ENERGY]
+        energy = rows.columns[t.R_ENERGY]
         self.active_nj += energy * rows.size if isinstance(energy, int) else int(energy.sum())
         if self.warm_up:
-            rows = rows.take(rows[R_CREATED] >= self.warm_up)
+            rows = rows.take(rows[t.R_CREATED] >= self.warm_up)
         self.requests += rows.size
-        outcome = rows.columns[R_OUTCOME]
+        outcome = rows.columns[t.R_OUTCOME]
         if isinstance(outcome, int):
             self.outcomes[outcome] += rows.size
         else:
-            self.outcomes += np.bincount(outcome, minlength=len(OUTCOMES))
-            rows = rows.take(outcome == ANSWERED)
-            outcome = ANSWERED
-        if outcome != ANSWERED or not rows.size:
+            self.outcomes += np.bincount(outcome, minlength=len(t.OUTCOMES))
+            rows = rows.take(outcome == t.ANSWERED)
+            outcome = t.ANSWERED
+        if outcome != t.ANSWERED or not rows.size:
             return
-        self.latencies.append(rows[R_ANSWERED] - rows[R_CREATED])
-        tier = rows.columns[R_TIER]
+        self.latencies.append(rows[t.R_ANSWERED] - rows[t.R_CREATED])
+        tier = rows.columns[t.R_TIER]
         self.tiers.append(tier if isinstance(tier, int) else tier.astype(np.int8))
         for code in [tier] if isinstance(tier, int) else np.unique(tier).tolist():
             own = rows if isinstance(tier, int) else rows.take(tier == code)
             self._of_tier(own, code)
 
     def _of_tier(self, rows: Rows, tier: int) -> None:
-        total = [_sum(rows, column) for column in (R_CREATED, R_SENT, R_ARRIVED, R_STARTED, R_FINISHED, R_ANSWERED)]
+        total = [
+            _sum(rows, column)
+            for column in (t.R_CREATED, t.R_SENT, t.R_ARRIVED, t.R_STARTED, t.R_FINISHED, t.R_ANSWERED)
+        ]
         created, sent, arrived, started, finished, answered = total
-        if isinstance(rows.columns[R_SENT], int):  # never sent: answered by the device
+        if isinstance(rows.columns[t.R_SENT], int):  # never sent: answered by the device
             sent, arrived_there = created, created
         else:
             arrived_there = arrived
@@ -194,7 +165,7 @@ class Accumulator:
         before = (sent - created) if tier else 0
         self.parts[tier] += (before, first - created - before, started - first, finished - started, answered - finished)
         names = list(self.plan.groups)
-        groups = self.plan.group_of[rows[R_DEVICE]] if len(names) > 1 else None
+        groups = self.plan.group_of[rows[t.R_DEVICE]] if len(names) > 1 else None
         for name, row in self.plan.groups.items():
             own = rows if groups is None else rows.take(groups == row)
             if own.size:
@@ -229,12 +200,12 @@ class Accumulator:
             scenario=plan.scenario.name,
             seed=plan.seed,
             requests=self.requests,
-            answered=int(self.outcomes[ANSWERED]),
-            in_flight=int(self.outcomes[IN_FLIGHT]),
+            answered=int(self.outcomes[t.ANSWERED]),
+            in_flight=int(self.outcomes[t.IN_FLIGHT]),
             dropped={
                 name: int(self.outcomes[code])
-                for code, name in enumerate(OUTCOMES)
-                if code not in {ANSWERED, IN_FLIGHT} and self.outcomes[code]
+                for code, name in enumerate(t.OUTCOMES)
+                if code not in {t.ANSWERED, t.IN_FLIGHT} and self.outcomes[code]
             },
             end_to_end_ms=overall,
             end_to_end_interval_ms=None
@@ -284,17 +255,17 @@ def _links(plan: Plan) -> dict[str, dict[str, LinkSummary]]:
         link = plan.scenario.links[name]
         senders = 1 if link.shared else sum(plan.scenario.devices[group].count for group in link.from_)
         capacity = plan.scenario.run.duration * senders
-        sent = ints[L_MESSAGES]
+        sent = ints[t.L_MESSAGES]
         result.setdefault(name, {})["down" if direction else "up"] = LinkSummary(
             messages=sent,
-            delivered=ints[L_DELIVERED],
-            lost=ints[L_LOST],
-            cut=ints[L_CUT],
-            refused=ints[L_REFUSED],
-            retries=ints[L_RETRIED],
-            bytes=ints[L_BYTES],
-            utilisation=ints[L_BUSY] / capacity,
-            mean_wait_ms=ints[L_WAIT] * _MS / sent if sent else 0.0,
+            delivered=ints[t.L_DELIVERED],
+            lost=ints[t.L_LOST],
+            cut=ints[t.L_CUT],
+            refused=ints[t.L_REFUSED],
+            retries=ints[t.L_RETRIED],
+            bytes=ints[t.L_BYTES],
+            utilisation=ints[t.L_BUSY] / capacity,
+            mean_wait_ms=ints[t.L_WAIT] * _MS / sent if sent else 0.0,
         )
     return result
 
@@ -304,19 +275,19 @@ def _nodes(plan: Plan) -> dict[str, NodeSummary]:
     duration = plan.scenario.run.duration
     for name, row in plan.nodes.items():
         ints = [int(value) for value in plan.ints[row]]
-        started = ints[N_OFFERED] - ints[N_REFUSED] - ints[N_CUT] - ints[N_LENGTH]
+        started = ints[t.N_OFFERED] - ints[t.N_REFUSED] - ints[t.N_CUT] - ints[t.N_LENGTH]
         result[name] = NodeSummary(
-            offered=ints[N_OFFERED],
-            served=ints[N_SERVED],
-            refused=ints[N_REFUSED],
-            cut=ints[N_CUT],
-            batches=ints[N_BATCHES],
-            mean_batch=max(started, ints[N_SERVED]) / ints[N_BATCHES] if ints[N_BATCHES] else 0.0,
-            utilisation=ints[N_BUSY] / duration / plan.scenario.nodes[name].workers,
-            mean_wait_ms=ints[N_WAIT] * _MS / max(1, started),
-            mean_queue=ints[N_WAIT] / duration,
-            longest_queue=ints[N_LONGEST],
-            waiting_at_end=ints[N_LENGTH],
+            offered=ints[t.N_OFFERED],
+            served=ints[t.N_SERVED],
+            refused=ints[t.N_REFUSED],
+            cut=ints[t.N_CUT],
+            batches=ints[t.N_BATCHES],
+            mean_batch=max(started, ints[t.N_SERVED]) / ints[t.N_BATCHES] if ints[t.N_BATCHES] else 0.0,
+            utilisation=ints[t.N_BUSY] / duration / plan.scenario.nodes[name].workers,
+            mean_wait_ms=ints[t.N_WAIT] * _MS / max(1, started),
+            mean_queue=ints[t.N_WAIT] / duration,
+            longest_queue=ints[t.N_LONGEST],
+            waiting_at_end=ints[t.N_LENGTH],
         )
     return result
 
@@ -330,9 +301,9 @@ def _objectives(
         limit = getattr(slo, name)
         if limit is not None:
             met[name] = latency is not None and getattr(latency, name) <= limit * _MS
-    settled = counts.requests - int(counts.outcomes[IN_FLIGHT])
+    settled = counts.requests - int(counts.outcomes[t.IN_FLIGHT])
     if slo.answered is not None:
-        met["answered"] = settled > 0 and int(counts.outcomes[ANSWERED]) >= slo.answered * settled
+        met["answered"] = settled > 0 and int(counts.outcomes[t.ANSWERED]) >= slo.answered * settled
     if slo.accuracy is not None:
         met["accuracy"] = accuracy is not None and accuracy >= slo.accuracy
     if slo.cost_per_hour is not None:

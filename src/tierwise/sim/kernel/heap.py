@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from tierwise.sim.compiled import compiled
-from tierwise.sim.kernel.tables import C_HEAP, DEVICE_BITS, K_BITS, R_DEVICE, R_K, Machine
+from tierwise.sim.kernel import tables as t
 
 
 @compiled
-def order_of(m: Machine, slot: int, rank: int) -> int:
+def order_of(m: t.Machine, slot: int, rank: int) -> int:
     """Among events of one instant: first by the rank of the station, then by device and number of the request."""
-    return (rank << (K_BITS + DEVICE_BITS)) | (m.requests[slot, R_DEVICE] << K_BITS) | m.requests[slot, R_K]
+    return (rank << (t.K_BITS + t.DEVICE_BITS)) | (m.requests[slot, t.R_DEVICE] << t.K_BITS) | m.requests[slot, t.R_K]
 
 
 @compiled
-def push(m: Machine, time: int, order: int, what: int) -> None:
+def push(m: t.Machine, time: int, order: int, what: int) -> None:
     """Adds an event. The caller has seen to it that there is room."""
     heap = m.heap
-    i = m.clock[C_HEAP]
-    m.clock[C_HEAP] = i + 1
+    i = m.clock[t.C_HEAP]
+    m.clock[t.C_HEAP] = i + 1
     while i > 0:
         parent = (i - 1) >> 1
         if heap[parent, 0] < time or (heap[parent, 0] == time and heap[parent, 1] <= order):
@@ -32,11 +32,11 @@ def push(m: Machine, time: int, order: int, what: int) -> None:
 
 
 @compiled
-def drop_first(m: Machine) -> None:
+def drop_first(m: t.Machine) -> None:
     """Removes the earliest event."""
     heap = m.heap
-    n = m.clock[C_HEAP] - 1
-    m.clock[C_HEAP] = n
+    n = m.clock[t.C_HEAP] - 1
+    m.clock[t.C_HEAP] = n
     time, order, what = heap[n, 0], heap[n, 1], heap[n, 2]
     i = 0
     while True:
