@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from tests.scenario.examples import MINIMAL
 from tests.sim.runs import load, trace_of
-from tests.sim.test_engines import RICH
+from tests.sim.test_engines import PRICED, RICH, assert_in_bounds
 from tierwise.sim import simulate
 from tierwise.sim.kernel.tables import (
     ANSWERED,
     BATTERY,
     BROKER_RESTART,
+    D_DEAD,
+    D_SPENT,
     IN_FLIGHT,
     LINK_DOWN,
     LINK_LOSS,
@@ -172,9 +174,11 @@ def test_a_device_without_energy_is_silent(tmp_path: Path) -> None:
     }
     scenario = load(tmp_path, MINIMAL, at(tmp_path, 1, 2, 3, 4, 5) | changes)
     summary = simulate(scenario)
-    assert summary.requests == 3  # 5 mJ each: the third still starts with 2 mJ left
-    assert summary.silent_devices == 2
-    assert summary.energy_j.device_active == pytest.approx(0.015)
+    assert summary.requests == 3  # 5 mJ each: the third ends when its last 2 mJ do
+    assert summary.dropped == {"battery": 1}
+    assert summary.silent_devices == 1
+    assert summary.requests_not_made == 2
+    assert summary.energy_j.device_active == pytest.approx(0.012)
 
 
 def test_an_answer_to_a_dead_device_is_lost(tmp_path: Path) -> None:
@@ -232,14 +236,16 @@ def test_a_new_device_changes_no_other_devices_trace(tmp_path: Path) -> None:
 
 
 CHAOS = {
+    "nodes.gateway.service": ("{exponential: 1ms}", "{exponential: 300ms}"),
+    "links.up.bandwidth": ("10Mbit/s", "200kbit/s"),
     "nodes.gateway.batch": ("{max_size: 3, max_wait: 5ms}", "null"),
     "nodes.gateway.queue": ("0", "4", "null"),
     "links.up.queue": ("0", "2", "null"),
     "links.up.retries": ("{max: 2, backoff: 20ms}", "null"),
     "links.wan.loss": ("{to_bad: 0.2, to_good: 0.2}", "0.3"),
-    "devices.cameras.timeout": ("40ms", "null"),
+    "devices.cameras.timeout": ("40ms", "700ms"),
     "devices.cameras.traffic": ("{pattern: multi_stream, samples: 3}", "{pattern: burst, period: 200ms, size: 6}"),
-    "devices.sensors.battery": ("{capacity: 1mJ, source: test}", "null"),
+    "devices.sensors.battery": ("{capacity: 1mJ, source: test}", "{capacity: 4mJ, source: test}", "null"),
     "placement.cameras": ("{fallback: [cloud, edge], timeout: 30ms}", "edge if queue_edge < 2 else cloud", "cloud"),
     "placement.sensors": ("{cascade: [device, edge, cloud], threshold: 0.8, timeout: 25ms}", "edge"),
     "faults": (
@@ -256,14 +262,18 @@ CHAOS = {
 def test_nothing_is_lost_without_a_trace(tmp_path: Path, data: st.DataObject) -> None:
     """Requests = answered + dropped + in flight; instants are in order; links and nodes balance."""
     changes = {where: data.draw(st.sampled_from(choices)) for where, choices in CHAOS.items()}
-    changes |= {"run.duration": "2s", "run.seed": str(data.draw(st.integers(0, 10**6)))}
+    changes |= PRICED | {"run.duration": "2s", "run.seed": str(data.draw(st.integers(0, 10**6)))}
     scenario = load(tmp_path, RICH, changes)
     summary = simulate(scenario)
     assert summary.requests == summary.answered + summary.in_flight + sum(summary.dropped.values()) > 0
-    for ways in summary.links.values():
-        for link in ways.values():
-            assert link.messages == link.delivered + link.lost + link.cut
-    rows, _ = trace_of(scenario, "event")
+    assert_in_bounds(scenario, summary)
+    rows, plan = trace_of(scenario, "event")
+    battery, board = scenario.devices["sensors"].battery, scenario.board_of("sensors")
+    if battery is not None and board is not None:
+        own = plan.devices[:60]
+        drawn = own[:, D_SPENT] + board.idle_power * np.minimum(own[:, D_DEAD], scenario.run.duration)
+        assert (drawn <= battery.capacity * 1e9 * (1 + 1e-6) + 2).all()
+        assert (drawn[own[:, D_DEAD] < scenario.run.duration] >= battery.capacity * 1e9 * (1 - 1e-6) - 2).all()
     assert len(rows) == summary.requests
     assert len(np.unique(rows[:, :2], axis=0)) == len(rows)
     answered = rows[rows[:, R_OUTCOME] == ANSWERED]

@@ -64,7 +64,7 @@ def compare(
             first=sum(one[name] for one, _ in pairs) / replications,
             second=sum(other[name] for _, other in pairs) / replications,
             difference=interval,
-            significant=abs(interval.mean) > (interval.half_width or 0.0),
+            significant=interval.half_width is not None and abs(interval.mean) > interval.half_width,
         )
     return Comparison(first.name, second.name, replications, figures)
 

@@ -63,6 +63,15 @@ def compiled_apart(function: Function) -> Function:
     return compiled(function, large=True)
 
 
+def undispatched(function: Function) -> Function:
+    """The compiled code itself, for calls with the very arguments of the last: numba's look at their types takes 2 µs.
+
+    The function where it is not compiled, or not for one set of types only.
+    """
+    compiled_for = list(getattr(function, "overloads", {}).values())
+    return compiled_for[0].entry_point if len(compiled_for) == 1 else function
+
+
 def shared(function: Function) -> Function:
     """A function of arithmetic alone: inlined where compiled code calls it, and left as it is for arrays."""
     if not COMPILES:

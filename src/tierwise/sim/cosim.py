@@ -22,7 +22,6 @@ from tierwise.sim.event import EventEngine, with_bytes
 from tierwise.sim.kernel.tables import (
     ANSWERED,
     C_HEAP,
-    C_SILENT,
     NEVER,
     OUTCOMES,
     R_ANSWERED,
@@ -92,11 +91,6 @@ class LockstepEngine:
         self._numbers: dict[int, int] = {}
         self._inbox: dict[int, list[Event]] = {}
         self._held: list[tuple[int, int, int, int]] = []
-
-    @property
-    def silent(self) -> int:
-        """How many requests were not made for want of energy."""
-        return int(self.events.machine.clock[C_SILENT])
 
     def run(self) -> Iterator[tuple[int, Rows]]:
         """Yields (time ns, finished requests). Nodes are started before and ended after, whatever happens."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from tierwise.core.errors import ConfigurationError
-from tierwise.sim.compiled import COMPILES
+from tierwise.sim.compiled import COMPILES, undispatched
 from tierwise.sim.decide import GIVE_UP
 from tierwise.sim.kernel import tables as t
 from tierwise.sim.kernel.heap import push
 from tierwise.sim.kernel.loop import run
+from tierwise.sim.kernel.nodes import strand
 from tierwise.sim.kernel.requests import conclude, report
+from tierwise.sim.ranks import order_shifts
 from tierwise.sim.rows import Rows, from_matrix, joined
 from tierwise.sim.traffic import arrivals
 
@@ -35,6 +37,8 @@ def new_machine(plan: Plan) -> t.Machine:
     clock[t.C_DEVICES] = len(plan.names)
     clock[t.C_STATION_KEYS] = plan.keys.size
     clock[t.C_FREE] = -1
+    clock[t.C_RANK_SHIFT], clock[t.C_DEVICE_SHIFT] = order_shifts(plan.ranks, len(plan.names))
+    clock[t.C_TIMER_RANK] = 2 * plan.ranks
     bursts = [int(plan.ints[row, t.G_BURST]) for row in plan.groups.values()]
     batches = [int(plan.ints[row, t.N_MAX_BATCH]) for row in plan.nodes.values()]
     clock[t.C_RESERVE] = 8 + 2 * max([1, *bursts, *batches])
@@ -53,8 +57,8 @@ def new_machine(plan: Plan) -> t.Machine:
         rings=np.zeros(plan.ring_size, np.int64),
     )
     machine = more_requests(machine, _FIRST_SLOTS)
-    for time, kind, node in plan.outages:
-        push(machine, time, -1, node * t.KINDS + kind)
+    for number, (time, kind, node) in enumerate(plan.outages):
+        push(machine, time, number - len(plan.outages), node * t.KINDS + kind)  # before all else, in their order
     return machine
 
 
@@ -79,6 +83,15 @@ def with_bytes(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return wide
 
 
+class Unseen(NamedTuple):
+    """What a run comes to beside its rows."""
+
+    not_made: int = 0
+    """Requests that devices without energy did not make."""
+    ghost_nj: int = 0
+    """What requests cost their devices after they had been given up."""
+
+
 class EventEngine:
     """Runs a plan event by event. ``decide`` chooses the next step of the request in ``C_ASKED``."""
 
@@ -86,6 +99,7 @@ class EventEngine:
         self.plan = plan
         self.machine = new_machine(plan)
         self._decide = decide
+        self._loops = np.flatnonzero(plan.ints[plan.group_of, t.G_CLOSED])
 
     def run(self) -> Iterator[tuple[int, Rows]]:
         """Yields (time ns, finished requests): all that were made before that time have been given then."""
@@ -109,6 +123,7 @@ class EventEngine:
             return
         machine = self.machine
         rows = with_bytes(rows)
+        self._check_numbers(int(rows[:, 2].max()))
         waiting = machine.arrivals[machine.clock[t.C_POSITION] :]
         self.machine = machine._replace(arrivals=np.concatenate([waiting, rows]))
         self.machine.clock[t.C_POSITION] = 0
@@ -117,14 +132,20 @@ class EventEngine:
     def advance(self, end: int) -> Iterator[tuple[int, Rows]]:
         """Handles everything before ``end``, making room and decisions where the kernel asks for them."""
         decided = -1
+        go_on = run
         while True:
-            why = run(self.machine, end, decided) if COMPILES else self._interpreted(end, decided)
+            why = go_on(self.machine, end, decided) if COMPILES else self._interpreted(end, decided)
             decided = -1
             if why == t.FINISHED:
+                if self._loops.size:
+                    self._check_numbers(int(self.machine.devices[self._loops, t.D_NEXT_K].max()))
                 return
             if why == t.ASKED:
                 decided = self._decided()
-            elif why == t.DRAIN:
+                go_on = undispatched(run) if go_on is run else go_on
+                continue
+            go_on = run
+            if why == t.DRAIN:
                 yield self.settled(int(self.machine.clock[t.C_NOW])), self._make_room()
             else:
                 self._grow(why)
@@ -135,7 +156,19 @@ class EventEngine:
 
     def under_way(self) -> Rows:
         """What the end of the run cuts off."""
+        for node in self.plan.nodes.values():
+            strand(self.machine, node, int(self.machine.clock[t.C_HORIZON]))
         return _under_way(self.machine)
+
+    def unseen(self) -> Unseen:
+        """What the rows do not show."""
+        clock = self.machine.clock
+        return Unseen(not_made=int(clock[t.C_NOT_MADE]), ghost_nj=int(clock[t.C_GHOST_NJ]))
+
+    def _check_numbers(self, k: int) -> None:
+        most = 1 << int(self.machine.clock[t.C_DEVICE_SHIFT])
+        if k >= most:
+            raise ConfigurationError(f"a device makes more than {most} requests, beside so many links and devices")
 
     def _interpreted(self, end: int, decided: int) -> int:
         with np.errstate(over="ignore"):  # hashing wraps around

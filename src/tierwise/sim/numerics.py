@@ -52,6 +52,12 @@ def uniform_core(key: Any, n: Any) -> Any:  # noqa: ANN401 -- a scalar or an arr
     return ((z >> _S11) + 0.5) * 1.1102230246251565e-16
 
 
+@shared
+def number_of_send(k: Any, sends: Any) -> Any:  # noqa: ANN401
+    """Of a stream's numbers, the one for a send of request ``k`` (below 2**46): no two share it in 2**17 sends."""
+    return ((sends >> 6) << 52) | (k << 6) | (sends & 63)
+
+
 @compiled
 def uniform(key: np.uint64, n: int) -> float:
     """One number of a stream."""

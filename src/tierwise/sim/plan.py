@@ -9,13 +9,13 @@ import numpy as np
 
 from tierwise.core.errors import ConfigurationError
 from tierwise.scenario.parts import GilbertElliott
-from tierwise.scenario.schema import BatteryOut, MultiStream, SingleStream
+from tierwise.scenario.schema import BatteryOut, LinkDegraded, MultiStream, SingleStream
 from tierwise.sim.faults import fault_windows, node_outages
 from tierwise.sim.kernel import tables as t
 from tierwise.sim.programs import NANO, Program, Surroundings
 from tierwise.sim.ranks import eager_ends, rank_steps
 from tierwise.sim.streams import stream_keys
-from tierwise.sim.tables import Tables
+from tierwise.sim.tables import NO_KEY, Tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tierwise.sim.answers import Answers
 
 _UP, _DOWN = 0, 1
+_OF_LINKS = {"latency", "jitter", "loss"}
 
 
 @dataclass
@@ -62,6 +63,8 @@ class Plan:
     """For each step at which Python decides, the nodes of the tiers."""
     late: set[int]
     """Those of them at which a tier has not answered in time."""
+    ranks: int
+    """Places in the order of stations."""
     loops: bool
     """Whether requests can come back to a station."""
     answers: Mapping[tuple[str, str], Answers] = field(default_factory=dict)
@@ -100,7 +103,7 @@ def build_plan(
     # Distributions are rows too: those of links were made before, those of steps lie between the steps.
     steps = range(first_step, len(tables.ints))
     _fill_groups(scenario, tables, groups, entries)
-    loops = rank_steps(tables, steps, list(entries.values()))
+    ranks, loops = rank_steps(tables, steps, list(entries.values()))
     eager_ends(tables, steps, {row for name, row in groups.items() if _is_carefree(scenario, name)}, t.T_GROUP)
     for row in nodes.values():
         tables.set(row, {t.N_RANK: _rank_of(tables, steps, row)})
@@ -121,7 +124,7 @@ def build_plan(
         ints=ints,
         floats=floats,
         values=values,
-        keys=np.stack([stream_keys(seed, purpose, names) for purpose in tables.purposes]),
+        keys=_keys(scenario, tables, names, first_device, seed),
         station_keys=station_keys,
         purposes=tables.purposes,
         stations=max(1, stations),
@@ -130,6 +133,7 @@ def build_plan(
         outages=[(time, t.DOWN if fails else t.UP, nodes[name]) for time, fails, name in node_outages(scenario, seed)],
         queues=queues,
         late=late,
+        ranks=ranks,
         loops=loops,
         answers=answers or {},
     )
@@ -146,6 +150,25 @@ def _device_names(scenario: Scenario) -> tuple[list[str], dict[str, int]]:
         numbered = [name] if group.count == 1 else [f"{name}-{index}" for index in range(group.count)]
         names += group.names or numbered
     return names, first
+
+
+def _keys(
+    scenario: Scenario, tables: Tables, names: list[str], first_device: dict[str, int], seed: int
+) -> NDArray[np.uint64]:
+    """Streams by (purpose, device). A link that only groups start from is used by their devices alone."""
+    own = {name: link.from_ for name, link in scenario.links.items() if all(at in first_device for at in link.from_)}
+    keys = np.zeros((len(tables.purposes), len(names)), np.uint64)
+    for row, purpose in enumerate(tables.purposes):
+        kind, _, link = purpose.partition("/")
+        users = own.get(link.rpartition("/")[0]) if kind in _OF_LINKS else None
+        if users is None:
+            keys[row] = stream_keys(seed, purpose, names)
+            continue
+        for group in users:
+            first = first_device[group]
+            devices = slice(first, first + scenario.devices[group].count)
+            keys[row, devices] = stream_keys(seed, purpose, names[devices])
+    return keys
 
 
 def _is_carefree(scenario: Scenario, group: str) -> bool:
@@ -175,6 +198,8 @@ def _fill_links(
 ) -> tuple[int, int, NDArray[np.uint64]]:
     stations = rings = 0
     keys = []
+    lossy = {name for name, link in scenario.links.items() if link.loss != 0}
+    lossy |= {fault.link for fault in scenario.faults if isinstance(fault, LinkDegraded)}
     for (name, direction), row in rows.items():
         link = scenario.links[name]
         way = "down" if direction == _DOWN else "up"
@@ -197,7 +222,7 @@ def _fill_links(
                 t.L_KEY_LATENCY: tables.key(f"latency/{name}/{way}", link.latency),
                 t.L_JITTER: -1 if link.jitter is None else tables.distribution(link.jitter),
                 t.L_KEY_JITTER: 0 if link.jitter is None else tables.key(f"jitter/{name}/{way}", link.jitter),
-                t.L_KEY_LOSS: tables.key(f"loss/{name}/{way}"),
+                t.L_KEY_LOSS: tables.key(f"loss/{name}/{way}") if name in lossy else NO_KEY,
                 t.L_BURSTY: bursty,
                 t.L_RETRIES: 0 if retries is None else retries.max,
                 t.L_BACKOFF: 0 if retries is None else retries.backoff,
@@ -267,10 +292,14 @@ def _devices(scenario: Scenario, group_of: NDArray[np.int64], first_device: dict
     for name, first in first_device.items():
         count = scenario.devices[name].count
         traffic = scenario.traffic_of(name)
+        battery, board = scenario.devices[name].battery, scenario.board_of(name)
+        if battery is not None and board is not None and board.idle_power > 0:
+            empty = min(t.NEVER, round(battery.capacity * NANO / board.idle_power))  # of idling alone
+            devices[first : first + count, t.D_DEAD] = empty
         if isinstance(traffic, SingleStream | MultiStream) and traffic.queries is not None:
             devices[first : first + count, t.D_QUERIES] = traffic.queries
         for fault in scenario.faults:
             if isinstance(fault, BatteryOut) and fault.devices == name:
-                affected = slice(first, first + max(1, round(count * fault.share)))
+                affected = slice(first, first + round(count * fault.share))
                 devices[affected, t.D_DEAD] = np.minimum(devices[affected, t.D_DEAD], fault.at)
     return devices

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tierwise.sim.answers import Answers
     from tierwise.sim.tables import Tables
 
-TIER_CODES = {"device": 0, "edge": 1, "cloud": 2}
+TIER_CODES = {tier: code for code, tier in enumerate(t.TIERS)}
 UP, DOWN = 0, 1
 NANO = 1e9
 
@@ -124,6 +124,7 @@ class Program:
                 t.T_ARG: self.around.nodes[node],
                 t.T_DIST: tables.distribution(service),
                 t.T_KEY: tables.key(f"service/{node}", service),
+                t.T_KIND: list(self.around.scenario.models).index(self.model),
                 t.T_TIER: TIER_CODES[tier],
             },
         )

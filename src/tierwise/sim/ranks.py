@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from tierwise.core.errors import ConfigurationError
@@ -14,8 +15,8 @@ Station = tuple[str, int]
 SOURCE: Station = ("source", 0)
 
 
-def rank_steps(tables: Tables, steps: range, entries: list[int]) -> bool:
-    """Writes rank and inline flag of each step. True where requests can come back to a station.
+def rank_steps(tables: Tables, steps: range, entries: list[int]) -> tuple[int, bool]:
+    """Writes rank and inline flag of each step; (how many ranks, whether requests can come back to a station).
 
     The rank is the place in a topological order; with loops the rest follows as first met. A station that one other
     feeds needs no event of its own to be entered (``T_INLINE``).
@@ -34,15 +35,27 @@ def rank_steps(tables: Tables, steps: range, entries: list[int]) -> bool:
             source = station
         stack += [(source, following) for following in reversed(_followers(tables, pc))]
     order, loops = _sorted(fed_by)
-    if len(order) >= t.LAST_RANK:
-        what = f"{len(order)} links, nodes and decisions; the simulator takes at most {t.LAST_RANK - 1}"
-        raise ConfigurationError(what)
     rank = {station: number for number, station in enumerate(order)}
     for pc in steps:
         if (where := _station(tables, pc)) is not None and where in rank:
             tables.set(pc, {t.T_RANK: rank[where], t.T_INLINE: len(fed_by[where]) == 1})
     # A rule's detour on a deadline reaches its stations out of turn.
-    return loops or any(tables.ints[pc][t.T_OP] == t.ARM for _, pc in seen)
+    return len(order), loops or any(tables.ints[pc][t.T_OP] == t.ARM for _, pc in seen)
+
+
+def order_shifts(ranks: int, devices: int) -> tuple[int, int]:
+    """How far the rank and the device are shifted in the order of events of one instant.
+
+    Each rank has a place for completions and one for arrivals; after them come the deadlines by level, and the batches
+    that have waited long enough. Raises ``ConfigurationError`` where too little is left for the numbers of requests.
+    """
+    rank_bits = (2 * ranks + t.LEVELS).bit_length()
+    device_bits = max(1, (devices - 1).bit_length())
+    k_bits = t.ORDER_BITS - rank_bits - device_bits
+    if k_bits < t.LEAST_K_BITS:
+        what = f"{devices} devices and {ranks} links, nodes and decisions are too many together"
+        raise ConfigurationError(f"{what}; groups whose links are equal can share one link")
+    return k_bits + device_bits, k_bits
 
 
 def _station(tables: Tables, pc: int) -> Station | None:
@@ -51,7 +64,9 @@ def _station(tables: Tables, pc: int) -> Station | None:
         return "device", 0
     if op in {t.LINK, t.NODE}:
         return "row", tables.ints[pc][t.T_ARG]
-    return ("step", pc) if op in {t.ASK, t.END} else None
+    if op == t.END:
+        return "end", 0
+    return ("step", pc) if op == t.ASK else None
 
 
 def _followers(tables: Tables, pc: int) -> list[int]:
@@ -68,18 +83,31 @@ def _followers(tables: Tables, pc: int) -> list[int]:
 
 def _sorted(fed_by: dict[Station, set[Station]]) -> tuple[list[Station], bool]:
     """Kahn's algorithm, earliest met first; (order, whether there is a loop)."""
+    stations = list(fed_by)
+    number = {station: index for index, station in enumerate(stations)}
+    missing = [len(fed_by[station] - {station}) for station in stations]
+    feeds: list[list[int]] = [[] for _ in stations]
+    for station, sources in fed_by.items():
+        for source in sources - {station}:
+            feeds[number[source]].append(number[station])
+    ready = [index for index, count in enumerate(missing) if count == 0]
+    placed = [False] * len(stations)
     order: list[Station] = []
-    waiting = dict(fed_by)
-    loops = False
-    while waiting:
-        placed = set(order)
-        ready = next((station for station, sources in waiting.items() if sources <= placed | {station}), None)
-        if ready is None:
-            loops = True
-            ready = next(iter(waiting))
-        loops = loops or ready in waiting[ready]
-        order.append(ready)
-        del waiting[ready]
+    loops = any(station in sources for station, sources in fed_by.items())
+    earliest = 0
+    while len(order) < len(stations):
+        while earliest < len(stations) and placed[earliest]:
+            earliest += 1
+        loops = loops or not ready
+        here = heappop(ready) if ready else earliest
+        if placed[here]:  # it was placed to break a loop
+            continue
+        placed[here] = True
+        order.append(stations[here])
+        for following in feeds[here]:
+            missing[following] -= 1
+            if missing[following] == 0:
+                heappush(ready, following)
     return order, loops
 
 

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from tierwise.core.errors import ConfigurationError
+from tierwise.sim.accumulator import Accumulator
 from tierwise.sim.collect import Digest, in_order_of_creation
 from tierwise.sim.cosim import LockstepEngine, external_groups
 from tierwise.sim.decide import decider
-from tierwise.sim.event import EventEngine
-from tierwise.sim.kernel.tables import C_SILENT
+from tierwise.sim.event import EventEngine, Unseen
 from tierwise.sim.plan import Plan, build_plan
 from tierwise.sim.results.page import Run, write_page
 from tierwise.sim.series import Series
 from tierwise.sim.statistics import Interval, of_independent
-from tierwise.sim.summary import Accumulator, Summary
+from tierwise.sim.summary import Summary, summarise
 from tierwise.sim.tracefile import CsvTrace, ParquetTrace
 from tierwise.sim.vector import VectorEngine, why_not_vectorised
 
@@ -37,15 +37,15 @@ if TYPE_CHECKING:
 EngineChoice = Literal["auto", "event", "vector"]
 
 
-def finished_rows(plan: Plan, engine: str) -> tuple[Iterator[tuple[int, Rows]], Callable[[], int]]:
-    """Runs a plan on ``event`` or ``vector``: its finished requests, and afterwards how many devices fell silent."""
+def finished_rows(plan: Plan, engine: str) -> tuple[Iterator[tuple[int, Rows]], Callable[[], Unseen]]:
+    """Runs a plan on ``event`` or ``vector``: its finished requests, and afterwards what they do not show."""
     if engine == "vector":
-        return VectorEngine(plan).run(), lambda: 0
+        return VectorEngine(plan).run(), Unseen
     if external_groups(plan.scenario):
         lockstep = LockstepEngine(plan, decider(plan))
-        return lockstep.run(), lambda: lockstep.silent
+        return lockstep.run(), lockstep.events.unseen
     events = EventEngine(plan, decider(plan))
-    return events.run(), lambda: int(events.machine.clock[C_SILENT])
+    return events.run(), events.unseen
 
 
 def choose_engine(scenario: Scenario, engine: EngineChoice) -> Literal["event", "vector"]:
@@ -182,7 +182,7 @@ def _run_once(
     trace = _trace(plan, out)
     if trace is not None:
         takers.append(trace)
-    finished, silent = finished_rows(plan, engine)
+    finished, unseen = finished_rows(plan, engine)
     try:
         count = 0
         for rows in in_order_of_creation(finished):
@@ -199,7 +199,7 @@ def _run_once(
             finished.close()  # ends external devices also where a taker fails
         if trace is not None:
             trace.close()
-    return accumulator.summary(engine, digest.hexdigest(), silent())
+    return summarise(accumulator, engine, digest.hexdigest(), unseen())
 
 
 def _trace(plan: Plan, out: Path | None) -> CsvTrace | ParquetTrace | None:

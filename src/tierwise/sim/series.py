@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tierwise.sim.kernel.tables import ANSWERED, D_DEAD, R_ANSWERED, R_CREATED, R_ENERGY, R_OUTCOME, R_TIER
+from tierwise.sim.kernel.tables import ANSWERED, D_DEAD, R_ANSWERED, R_CREATED, R_ENERGY, R_OUTCOME, R_TIER, TIERS
 from tierwise.sim.statistics import quantiles
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from tierwise.sim.rows import Rows
 
 BUCKETS = 120
-TIERS = ("device", "edge", "cloud")
 BINS_A_DECADE = 48
 _FIRST_DECADE, _DECADES = 3, 9  # from a microsecond to a quarter of an hour
 COLUMNS = ("start_s", "requests", "answered", *TIERS, "lost", "mean_ms", "p99_ms", "max_ms", "energy_device_j")

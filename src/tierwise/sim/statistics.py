@@ -19,6 +19,7 @@ _STUDENT_975 = (
     2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 )  # fmt: skip
 _NORMAL_975 = 1.959964
+_HANGS_TOGETHER = _NORMAL_975 / math.sqrt(BATCHES)  # of independent batches one run in forty exceeds it
 
 
 class Interval(msgspec.Struct, frozen=True):
@@ -28,6 +29,21 @@ class Interval(msgspec.Struct, frozen=True):
     half_width: float | None
     method: Literal["replications", "batch means", "paired replications"]
     samples: int
+    autocorrelation: float | None = None
+    """Of successive batch means, -1 to 1."""
+
+    @property
+    def hangs_together(self) -> bool:
+        """Whether batches follow one another (a start from empty, an overload), so that the interval is too narrow.
+
+        Then run longer, state a warm-up, or use replications.
+        """
+        return self.autocorrelation is not None and self.autocorrelation > _HANGS_TOGETHER
+
+    def scaled(self, factor: float) -> Interval:
+        """The same in another unit."""
+        half_width = None if self.half_width is None else self.half_width * factor
+        return msgspec.structs.replace(self, mean=self.mean * factor, half_width=half_width)
 
 
 def student_975(degrees: int) -> float:
@@ -56,7 +72,10 @@ def batch_means(values: NDArray[np.float64] | NDArray[np.int64]) -> Interval | N
     if size < 2:  # noqa: PLR2004 -- a batch of one is no batch
         return None
     means = values[: size * BATCHES].reshape(BATCHES, size).mean(axis=1)
-    return of_independent(means.tolist(), "batch means")
+    around = means - means.mean()
+    spread = float((around**2).sum())
+    successive = float((around[1:] * around[:-1]).sum()) / spread if spread > 0 else 0.0
+    return msgspec.structs.replace(of_independent(means.tolist(), "batch means"), autocorrelation=successive)
 
 
 def quantiles(values: NDArray[np.int64], shares: Sequence[float]) -> list[int]:

@@ -26,6 +26,7 @@ from tierwise.sim.kernel.tables import (
     R_STARTED,
     R_TIER,
     R_UP,
+    TIERS,
 )
 from tierwise.sim.programs import TIER_CODES
 from tierwise.sim.truth import samples_of
@@ -46,7 +47,7 @@ _INSTANTS = {
     "finished_us": R_FINISHED,
     "answered_us": R_ANSWERED,
 }
-_TIERS = ("", "device", "edge", "cloud")
+_TIERS = ("", *TIERS)
 
 
 class _Answers:

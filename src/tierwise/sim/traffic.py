@@ -66,6 +66,7 @@ class Regular:
         order = np.lexsort((devices, self.phase))
         self.devices, self.phase = devices[order], self.phase[order]
         self.jitter = traffic.jitter
+        self.in_order = self.size == 1 and self.jitter is None  # phases are, and rounds follow one another
         if self.jitter is not None:
             self.keys = stream_keys(seed, "traffic", names)[order]
             self.row, self.values = _distribution(self.jitter)
@@ -80,6 +81,10 @@ class Regular:
             parts.append(self._rounds(self.round, last))
             self.round = last
         rows = np.concatenate(parts) if len(parts[0]) else parts[-1]
+        if self.in_order:
+            first = int(np.searchsorted(rows[:, 0], end))
+            self.kept = rows[first:]
+            return rows[:first]
         ready = rows[:, 0] < end
         if ready.all():
             self.kept = rows[:0]

@@ -1,4 +1,7 @@
-"""A binary heap of (time, order, what); equal times are ordered by ``order``, which no two events share."""
+"""A binary heap of (time, order, what); equal times are ordered by ``order``.
+
+Only a request and its own ghost can share it, and then either may come first: they are the same device's same request.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from tierwise.sim.kernel import tables as t
 @compiled
 def order_of(m: t.Machine, slot: int, rank: int) -> int:
     """Among events of one instant: first by the rank of the station, then by device and number of the request."""
-    return (rank << (t.K_BITS + t.DEVICE_BITS)) | (m.requests[slot, t.R_DEVICE] << t.K_BITS) | m.requests[slot, t.R_K]
+    device = m.requests[slot, t.R_DEVICE] << m.clock[t.C_DEVICE_SHIFT]
+    return (rank << m.clock[t.C_RANK_SHIFT]) | device | m.requests[slot, t.R_K]
 
 
 @compiled

@@ -5,10 +5,8 @@ from __future__ import annotations
 from tierwise.sim.compiled import compiled
 from tierwise.sim.kernel import tables as t
 from tierwise.sim.kernel.heap import order_of, push
-from tierwise.sim.kernel.requests import spend
-from tierwise.sim.numerics import draw, uniform, whole
-
-SENDS_BITS = 6
+from tierwise.sim.kernel.requests import part_of, spend
+from tierwise.sim.numerics import draw, number_of_send, uniform, whole
 
 
 @compiled
@@ -27,12 +25,14 @@ def lost_in_burst(m: t.Machine, link: int, station: int) -> bool:
 
 
 @compiled
-def first_window(m: t.Machine, row: int, column: int, time: int) -> int:
-    """The first fault window that has not ended, and forgets those that have. Time never goes back."""
-    first = m.ints[row, column]
-    while first < m.ints[row, column + 1] and m.ints[first, t.W_END] <= time:
-        first += 1
-    m.ints[row, column] = first
+def window_at(m: t.Machine, first: int, end: int, time: int) -> int:
+    """The first of some fault windows that ends after a time; ``end`` where none does."""
+    while first < end:
+        middle = (first + end) >> 1
+        if m.ints[middle, t.W_END] > time:
+            end = middle
+        else:
+            first = middle + 1
     return first
 
 
@@ -61,9 +61,10 @@ def start_of(m: t.Machine, link: int, station: int, time: int, size: int) -> int
 
 
 @compiled
-def enter_link(m: t.Machine, slot: int, time: int, pc: int) -> int:  # noqa: C901, PLR0912, PLR0915 -- hot, one thing
+def enter_link(m: t.Machine, slot: int, time: int, pc: int) -> int:  # noqa: C901, PLR0911, PLR0912, PLR0915 -- hot
     """Sends the request's message now. Its next event is its arrival, another try, or none.
 
+    Time on the air, bytes and energy are booked for what comes before the end of the run and of the sender's battery.
     Returns ``GOES_ON``, or the outcome, and then in ``C_WHEN`` its instant.
     """
     row = m.requests[slot]
@@ -73,8 +74,13 @@ def enter_link(m: t.Machine, slot: int, time: int, pc: int) -> int:  # noqa: C90
     floats = m.floats[link]
     device = row[t.R_DEVICE]
     hop = step[t.T_EDGE_OF_DEVICE]
-    if hop == t.FIRST_UP and row[t.R_SENT] < 0:
-        row[t.R_SENT] = time
+    horizon = m.clock[t.C_HORIZON]
+    m.clock[t.C_WHEN] = time
+    if hop == t.FIRST_UP:
+        if time >= m.devices[device, t.D_DEAD]:
+            return t.BATTERY
+        if row[t.R_SENT] < 0:
+            row[t.R_SENT] = time
     station = ints[t.L_STATION] + (device if ints[t.L_PER_DEVICE] == 1 else 0)
     size, air, energy = step[t.T_SIZE], step[t.T_AIR], step[t.T_ENERGY]
     if row[t.R_BYTES] > 0 and step[t.T_PAYLOAD] >= 0:
@@ -85,74 +91,85 @@ def enter_link(m: t.Machine, slot: int, time: int, pc: int) -> int:  # noqa: C90
     start = start_of(m, link, station, time, size)
     if start < 0:
         ints[t.L_REFUSED] += 1
-        m.clock[t.C_WHEN] = time
         return t.LINK_QUEUE
 
     extra = 0
     loss = floats[t.LF_LOSS]
     cut = False
-    if ints[t.L_WINDOW] < ints[t.L_WINDOW_END]:
-        first = first_window(m, link, t.L_WINDOW, time)
-        for window in range(first, ints[t.L_WINDOW_END]):
-            if m.ints[window, t.W_CUTS] == 0 and m.ints[window, t.W_START] <= start < m.ints[window, t.W_END]:
-                air = whole(air / m.floats[window, t.WF_BANDWIDTH])
-                extra += m.ints[window, t.W_EXTRA]
-                loss = 1.0 - (1.0 - loss) * (1.0 - m.floats[window, t.WF_LOSS])
-        for window in range(first, ints[t.L_WINDOW_END]):
-            if (
-                m.ints[window, t.W_CUTS] == 1
-                and m.ints[window, t.W_START] <= start + air
-                and start < m.ints[window, t.W_END]
-            ):
-                cut = True
+    last_window = ints[t.L_WINDOW_END]
+    if ints[t.L_WINDOW] < last_window:
+        window = window_at(m, ints[t.L_WINDOW], last_window, start)
+        if window < last_window and m.ints[window, t.W_START] <= start:
+            air = whole(air / m.floats[window, t.WF_BANDWIDTH])
+            extra = m.ints[window, t.W_EXTRA]
+            loss = 1.0 - (1.0 - loss) * (1.0 - m.floats[window, t.WF_LOSS])
+        while not cut and window < last_window and m.ints[window, t.W_START] <= start + air:
+            cut = m.ints[window, t.W_CUTS] == 1
+            window += 1
     depart = start + air
-    m.stations[station, t.S_BUSY] = depart if floats[t.LF_OCCUPY] == 1.0 else start + whole(air * floats[t.LF_OCCUPY])
-    ints[t.L_MESSAGES] += 1
-    ints[t.L_BYTES] += size
-    ints[t.L_BUSY] += air
-    ints[t.L_WAIT] += start - time
-    if hop == t.FIRST_UP:
-        row[t.R_TX] += 1
-        row[t.R_UP] += size
-        spend(m, slot, energy + whole(m.floats[pc, t.TF_POWER] * air))
 
-    n = (row[t.R_K] << SENDS_BITS) | (row[t.R_SENDS] & ((1 << SENDS_BITS) - 1))
-    row[t.R_SENDS] += 1
+    limit = horizon
+    if hop == t.FIRST_UP:
+        limit = spend(m, slot, start, air, energy + whole(m.floats[pc, t.TF_POWER] * air))
+    ints[t.L_MESSAGES] += 1
+    if start < limit:
+        sent = part_of(size, start, air, limit)
+        ints[t.L_BYTES] += sent
+        ints[t.L_BUSY] += min(depart, limit) - start
+        ints[t.L_WAIT] += start - time
+        if hop == t.FIRST_UP:
+            row[t.R_TX] += 1
+            row[t.R_UP] += sent
+    else:
+        ints[t.L_UNSENT] += 1
+    if limit < horizon and (limit < depart or limit <= start):  # the sender's battery ends before the message does
+        ints[t.L_CUT] += 1
+        if start < limit:
+            m.stations[station, t.S_BUSY] = limit
+        m.clock[t.C_WHEN] = max(time, limit)
+        return t.BATTERY
+    m.stations[station, t.S_BUSY] = depart if floats[t.LF_OCCUPY] == 1.0 else start + whole(air * floats[t.LF_OCCUPY])
+
+    sends = row[t.R_SENDS]
+    row[t.R_SENDS] = sends + 1
+    n = number_of_send(row[t.R_K], sends)
     if ints[t.L_BURSTY] == 1:
         lost = lost_in_burst(m, link, station)
         lost = lost or (loss > 0.0 and uniform(m.keys[ints[t.L_KEY_LOSS] * m.clock[t.C_DEVICES] + device], n) < loss)
     else:
         lost = loss > 0.0 and uniform(m.keys[ints[t.L_KEY_LOSS] * m.clock[t.C_DEVICES] + device], n) < loss
     if cut or lost:
+        if depart >= horizon:
+            return t.GOES_ON  # nobody knows yet
         ints[t.L_CUT if cut else t.L_LOST] += 1
         if row[t.R_TRIES] < ints[t.L_RETRIES]:
             wait = 1.0 * ints[t.L_BACKOFF]
             for _ in range(row[t.R_TRIES]):
                 wait *= floats[t.LF_FACTOR]
             row[t.R_TRIES] += 1
-            ints[t.L_RETRIED] += 1
-            push(m, depart + whole(wait), order_of(m, slot, step[t.T_RANK] * 2 + 1), slot * t.KINDS + t.STEP)
+            again = depart + whole(wait)
+            if again < horizon:
+                ints[t.L_RETRIED] += 1
+                push(m, again, order_of(m, slot, step[t.T_RANK] * 2 + 1), slot * t.KINDS + t.STEP)
             return t.GOES_ON
         m.clock[t.C_WHEN] = depart
         return t.LINK_DOWN if cut else t.LINK_LOSS
 
-    arrival = (
-        depart
-        + extra
-        + draw(m.floats[ints[t.L_LATENCY]], m.values, m.keys[ints[t.L_KEY_LATENCY] * m.clock[t.C_DEVICES] + device], n)
-    )
+    key = m.keys[ints[t.L_KEY_LATENCY] * m.clock[t.C_DEVICES] + device]
+    arrival = depart + extra + draw(m.floats[ints[t.L_LATENCY]], m.values, key, n)
     if ints[t.L_JITTER] >= 0:
-        arrival += draw(
-            m.floats[ints[t.L_JITTER]], m.values, m.keys[ints[t.L_KEY_JITTER] * m.clock[t.C_DEVICES] + device], n
-        )
+        key = m.keys[ints[t.L_KEY_JITTER] * m.clock[t.C_DEVICES] + device]
+        arrival += draw(m.floats[ints[t.L_JITTER]], m.values, key, n)
     row[t.R_TRIES] = 0
-    ints[t.L_DELIVERED] += 1
     if hop == t.LAST_DOWN:
-        row[t.R_DOWN] += step[t.T_SIZE]
-        spend(m, slot, step[t.T_ENERGY] + whole(m.floats[pc, t.TF_POWER] * air))
+        limit = spend(m, slot, arrival - air, air, energy + whole(m.floats[pc, t.TF_POWER] * air))
+        row[t.R_DOWN] += part_of(size, arrival - air, air, limit)
     following = step[t.T_NEXT]
     row[t.R_PC] = following
-    if m.ints[following, t.T_EAGER] == 1 and arrival < m.clock[t.C_HORIZON]:
+    if arrival >= horizon:
+        return t.GOES_ON
+    ints[t.L_DELIVERED] += 1
+    if m.ints[following, t.T_EAGER] == 1:
         m.clock[t.C_WHEN] = arrival
         return t.ANSWERED
     push(m, arrival, order_of(m, slot, m.ints[following, t.T_RANK] * 2 + 1), slot * t.KINDS + t.STEP)

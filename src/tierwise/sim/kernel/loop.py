@@ -28,24 +28,34 @@ def confidence_of(m: t.Machine, slot: int, pc: int) -> float:
 
 
 @compiled
-def compute_on_device(m: t.Machine, slot: int, time: int, pc: int) -> None:
-    """The device's processor: first come, first served."""
+def compute_on_device(m: t.Machine, slot: int, time: int, pc: int) -> int:
+    """The device's processor: first come, first served. Returns ``GOES_ON``, or that its battery ends before."""
     row = m.requests[slot]
     step = m.ints[pc]
     device = row[t.R_DEVICE]
+    m.clock[t.C_WHEN] = time
+    if time >= m.devices[device, t.D_DEAD]:
+        return t.BATTERY
     start = max(time, m.devices[device, t.D_BUSY])
     key = m.keys[step[t.T_KEY] * m.clock[t.C_DEVICES] + device]
     service = draw(m.floats[step[t.T_DIST]], m.values, key, row[t.R_K])
-    m.devices[device, t.D_BUSY] = start + service
+    end = start + service
+    m.devices[device, t.D_BUSY] = end
     row[t.R_ARRIVED] = time
     row[t.R_STARTED] = start
-    row[t.R_FINISHED] = start + service
+    row[t.R_FINISHED] = end
     row[t.R_TIER] = 0
     row[t.R_NODE] = -1
-    row[t.R_RUNS] += 1
-    spend(m, slot, step[t.T_ENERGY] if step[t.T_ENERGY] >= 0 else whole(m.floats[pc, t.TF_POWER] * service))
+    energy = step[t.T_ENERGY] if step[t.T_ENERGY] >= 0 else whole(m.floats[pc, t.TF_POWER] * service)
+    limit = spend(m, slot, start, service, energy)
+    if start < limit:
+        row[t.R_RUNS] += 1
+    if limit < m.clock[t.C_HORIZON] and (limit < end or limit <= start):
+        m.clock[t.C_WHEN] = max(time, limit)
+        return t.BATTERY
     row[t.R_PC] = step[t.T_NEXT]
-    push(m, start + service, order_of(m, slot, m.ints[step[t.T_NEXT], t.T_RANK] * 2 + 1), slot * t.KINDS + t.STEP)
+    push(m, end, order_of(m, slot, m.ints[step[t.T_NEXT], t.T_RANK] * 2 + 1), slot * t.KINDS + t.STEP)
+    return t.GOES_ON
 
 
 @compiled
@@ -81,8 +91,7 @@ def proceed(m: t.Machine, slot: int, time: int, inline: bool) -> int:  # noqa: F
     if op == t.NODE:
         return arrive_at_node(m, slot, time, step[t.T_ARG])
     if op == t.DEVICE:
-        compute_on_device(m, slot, time, pc)
-        return t.GOES_ON
+        return compute_on_device(m, slot, time, pc)
     m.clock[t.C_ASKED] = slot
     m.clock[t.C_ASKED_STEP] = pc
     m.clock[t.C_ASKED_DEVICE] = m.requests[slot, t.R_DEVICE]
@@ -92,15 +101,10 @@ def proceed(m: t.Machine, slot: int, time: int, inline: bool) -> int:  # noqa: F
 @compiled
 def make(m: t.Machine, time: int, device: int, k: int) -> int:
     """A device makes a request, unless it is out of energy: its slot, or -1."""
-    group = m.devices[device, t.D_GROUP]
-    battery = m.ints[group, t.G_BATTERY]
-    spent = m.devices[device, t.D_SPENT] + m.floats[group, t.GF_IDLE] * time
-    if battery >= 0 and spent >= battery and time < m.devices[device, t.D_DEAD]:
-        m.devices[device, t.D_DEAD] = time
     if time >= m.devices[device, t.D_DEAD]:
-        m.clock[t.C_SILENT] += 1
+        m.clock[t.C_NOT_MADE] += 1
         return -1
-    return new_request(m, time, device, k, m.ints[group, t.G_ENTRY])
+    return new_request(m, time, device, k, m.ints[m.devices[device, t.D_GROUP], t.G_ENTRY])
 
 
 @compiled
@@ -142,7 +146,7 @@ def next_is_arrival(m: t.Machine) -> bool:
     arrivals, position = m.arrivals, clock[t.C_POSITION]
     if arrivals[position, 0] != m.heap[0, 0]:
         return arrivals[position, 0] < m.heap[0, 0]
-    order = (arrivals[position, 1] << t.K_BITS) | arrivals[position, 2]
+    order = (arrivals[position, 1] << clock[t.C_DEVICE_SHIFT]) | arrivals[position, 2]
     return order < m.heap[0, 1]
 
 
@@ -223,7 +227,7 @@ def run(m: t.Machine, limit: int, decided: int) -> int:  # noqa: C901, PLR0912, 
             elif kind == t.CREATE:
                 make_query(m, time, subject)
             elif kind == t.DOWN:
-                slot, together, lost = node_fails(m, subject), True, t.NODE_DOWN
+                slot, together, lost = node_fails(m, subject, time), True, t.NODE_DOWN
             elif kind == t.UP:
                 node_recovers(m, subject)
             else:

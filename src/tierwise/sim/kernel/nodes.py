@@ -5,8 +5,8 @@ from __future__ import annotations
 from tierwise.sim.compiled import compiled
 from tierwise.sim.kernel import tables as t
 from tierwise.sim.kernel.heap import order_of, push
-from tierwise.sim.kernel.links import first_window
-from tierwise.sim.numerics import draw, whole
+from tierwise.sim.kernel.links import window_at
+from tierwise.sim.numerics import CONSTANT, draw, whole
 
 
 @compiled
@@ -19,10 +19,11 @@ def arrive_at_node(m: t.Machine, slot: int, time: int, node: int) -> int:
         ints[t.N_CUT] += 1
         return t.NODE_DOWN
     if ints[t.N_WINDOW] < ints[t.N_WINDOW_END]:
-        first = first_window(m, node, t.N_WINDOW, time)
-        if first < ints[t.N_WINDOW_END] and m.ints[first, t.W_START] <= time:
+        window = window_at(m, ints[t.N_WINDOW], ints[t.N_WINDOW_END], time)
+        if window < ints[t.N_WINDOW_END] and m.ints[window, t.W_START] <= time:
             ints[t.N_CUT] += 1
             return t.BROKER_RESTART
+    # What waits beside an idle worker is the batch that it waits for, which ``max_size`` bounds.
     if ints[t.N_LIMIT] >= 0 and ints[t.N_IDLE] == 0 and ints[t.N_LENGTH] >= ints[t.N_LIMIT]:
         ints[t.N_REFUSED] += 1
         return t.NODE_QUEUE
@@ -49,7 +50,7 @@ def start_what_can(m: t.Machine, time: int, node: int) -> None:
         if ints[t.N_LENGTH] < ints[t.N_MAX_BATCH] and due > time:
             if ints[t.N_TIMER] != due:
                 ints[t.N_TIMER] = due
-                order = (t.LAST_RANK << (t.K_BITS + t.DEVICE_BITS)) | node
+                order = ((m.clock[t.C_TIMER_RANK] + t.LEVELS) << m.clock[t.C_RANK_SHIFT]) | node
                 push(m, due, order, node * t.KINDS + t.HOLD)
             break
         start_batch(m, time, node)
@@ -58,30 +59,44 @@ def start_what_can(m: t.Machine, time: int, node: int) -> None:
 
 @compiled
 def start_batch(m: t.Machine, time: int, node: int) -> None:
-    """One worker takes requests of one kind from the head of the queue."""
+    """One worker takes requests of one model from the head of the queue.
+
+    Each member draws a service time by its own number, so that it meets the same one in whatever company; the batch
+    takes their mean, times what its size adds.
+    """
     ints = m.ints[node]
     head = ints[t.N_HEAD]
-    pc = m.requests[head, t.R_PC]
-    dist = m.ints[pc, t.T_DIST]
-    key = m.keys[m.ints[pc, t.T_KEY] * m.clock[t.C_DEVICES] + m.requests[head, t.R_DEVICE]]
+    step = m.ints[m.requests[head, t.R_PC]]
+    dist, kind = step[t.T_DIST], step[t.T_KIND]
+    keys = step[t.T_KEY] * m.clock[t.C_DEVICES]
+    service = draw(m.floats[dist], m.values, m.keys[keys + m.requests[head, t.R_DEVICE]], m.requests[head, t.R_K])
     size = 1
     last = head
-    while size < ints[t.N_MAX_BATCH] and size < ints[t.N_LENGTH]:
-        following = m.requests[last, t.R_NEXT]
-        if m.ints[m.requests[following, t.R_PC], t.T_DIST] != dist:
-            break
-        last = following
-        size += 1
+    if ints[t.N_MAX_BATCH] > 1:
+        total = 1.0 * service
+        while size < ints[t.N_MAX_BATCH] and size < ints[t.N_LENGTH]:
+            following = m.requests[last, t.R_NEXT]
+            if m.ints[m.requests[following, t.R_PC], t.T_KIND] != kind:
+                break
+            last = following
+            size += 1
+            if m.floats[dist, 0] == CONSTANT:
+                total += service
+            else:
+                key = m.keys[keys + m.requests[last, t.R_DEVICE]]
+                total += draw(m.floats[dist], m.values, key, m.requests[last, t.R_K])
+        if size > 1:
+            service = whole(total / size * (1.0 + (size - 1) * m.floats[node, t.NF_MARGINAL]))
     ints[t.N_HEAD] = m.requests[last, t.R_NEXT]
     m.requests[last, t.R_NEXT] = -1
     ints[t.N_LENGTH] -= size
-    service = draw(m.floats[dist], m.values, key, m.requests[head, t.R_K])
-    if size > 1:
-        service = whole(service * (1.0 + (size - 1) * m.floats[node, t.NF_MARGINAL]))
     ints[t.N_IDLE] -= 1
     ints[t.N_RUNNING] += size
     ints[t.N_BATCHES] += 1
-    ints[t.N_BUSY] += service
+    ints[t.N_STARTED] += size
+    known = min(time + service, m.clock[t.C_HORIZON])
+    ints[t.N_BUSY] += known - time
+    ints[t.N_ENDS] += known
     m.requests[head, t.R_EPOCH] = ints[t.N_EPOCH]
     slot = head
     while slot >= 0:
@@ -100,32 +115,43 @@ def end_batch(m: t.Machine, head: int) -> bool:
     """A worker is done; False where its node has failed meanwhile and the requests are lost."""
     ints = m.ints[m.requests[head, t.R_NODE]]
     valid = m.requests[head, t.R_EPOCH] == ints[t.N_EPOCH]
-    size = 0
+    if valid:
+        ints[t.N_ENDS] -= m.requests[head, t.R_FINISHED]
+        ints[t.N_IDLE] += 1
     slot = head
     while slot >= 0:
         row = m.requests[slot]
-        size += 1
         if valid:
+            ints[t.N_SERVED] += 1
+            ints[t.N_RUNNING] -= 1
             row[t.R_PC] = m.ints[row[t.R_PC], t.T_NEXT]
         else:
             row[t.R_STARTED] = -1
             row[t.R_FINISHED] = -1
         slot = row[t.R_NEXT]
-    if valid:
-        ints[t.N_SERVED] += size
-        ints[t.N_RUNNING] -= size
-        ints[t.N_IDLE] += 1
-    else:
-        ints[t.N_CUT] += size
     return valid
 
 
 @compiled
-def node_fails(m: t.Machine, node: int) -> int:
-    """What waits is lost now: the first of it. What runs is lost when its end would have come."""
+def strand(m: t.Machine, node: int, time: int) -> None:
+    """Notes how long those have waited that wait now and are not served."""
     ints = m.ints[node]
+    slot = ints[t.N_HEAD] if ints[t.N_LENGTH] > 0 else -1
+    while slot >= 0:
+        ints[t.N_STRANDED] += time - m.requests[slot, t.R_ARRIVED]
+        slot = m.requests[slot, t.R_NEXT]
+
+
+@compiled
+def node_fails(m: t.Machine, node: int, time: int) -> int:
+    """All that it holds is lost: the first of what waits. What runs learns it when its end would have come."""
+    ints = m.ints[node]
+    strand(m, node, time)
     first = ints[t.N_HEAD] if ints[t.N_LENGTH] > 0 else -1
-    ints[t.N_CUT] += ints[t.N_LENGTH]
+    if ints[t.N_IS_DOWN] == 0:
+        ints[t.N_BUSY] -= ints[t.N_ENDS] - (ints[t.N_WORKERS] - ints[t.N_IDLE]) * time
+    ints[t.N_ENDS] = 0
+    ints[t.N_CUT] += ints[t.N_LENGTH] + ints[t.N_RUNNING]
     ints[t.N_IS_DOWN] += 1
     ints[t.N_EPOCH] += 1
     ints[t.N_IDLE] = 0

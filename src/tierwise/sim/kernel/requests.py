@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tierwise.sim.compiled import compiled
 from tierwise.sim.kernel import tables as t
 from tierwise.sim.kernel.heap import order_of, push
+from tierwise.sim.numerics import whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,10 +51,45 @@ def free(m: t.Machine, slot: int) -> None:
 
 
 @compiled
-def spend(m: t.Machine, slot: int, energy_nj: int) -> None:
-    """Energy that the request costs its device."""
-    m.requests[slot, t.R_ENERGY] += energy_nj
-    m.devices[m.requests[slot, t.R_DEVICE], t.D_SPENT] += energy_nj
+def part_of(amount: int, begin: int, length: int, limit: int) -> int:
+    """What of an even use of ``amount`` from ``begin`` on, ``length`` ns long, comes before ``limit``."""
+    if begin + length <= limit and begin < limit:
+        return amount
+    return whole(amount * ((limit - begin) / length)) if begin < limit else 0
+
+
+@compiled
+def spend(m: t.Machine, slot: int, begin: int, length: int, energy_nj: int) -> int:
+    """Books energy that the request costs its device, evenly spent over a time.
+
+    Gives the instant at which the use of the device ends early: when its battery is empty, it is taken out, or the run
+    ends. The battery is empty when what was spent and the idle power from 0 on reach its capacity; uses that have
+    begun count as spent when a later one is booked.
+    """
+    device = m.requests[slot, t.R_DEVICE]
+    own = m.devices[device]
+    capacity = m.ints[own[t.D_GROUP], t.G_BATTERY]
+    emptied = False
+    left = 0.0
+    if capacity >= 0 and begin < own[t.D_DEAD]:
+        idle = m.floats[own[t.D_GROUP], t.GF_IDLE]
+        left = capacity - own[t.D_SPENT] - idle * begin
+        emptied = energy_nj > 0 and left <= energy_nj + idle * length
+        if emptied:
+            empty = begin + (whole(left / (energy_nj / length + idle)) if length > 0 else 0)
+            own[t.D_DEAD] = min(own[t.D_DEAD], empty)
+        elif idle > 0.0:
+            own[t.D_DEAD] = min(own[t.D_DEAD], begin + whole((left - energy_nj) / idle))
+    limit = min(own[t.D_DEAD], m.clock[t.C_HORIZON])
+    booked = part_of(energy_nj, begin, length, limit)
+    if emptied and length == 0:
+        booked = whole(left)  # all that there is, at once, and not enough
+    own[t.D_SPENT] += booked
+    if m.requests[slot, t.R_STATE] == t.GHOST:
+        m.clock[t.C_GHOST_NJ] += booked
+    else:
+        m.requests[slot, t.R_ENERGY] += booked
+    return limit
 
 
 @compiled
@@ -76,10 +112,14 @@ def report(m: t.Machine, slot: int, outcome: int, time: int) -> None:
     group = m.devices[device, t.D_GROUP]
     if m.ints[group, t.G_CLOSED] == 1:
         m.devices[device, t.D_OPEN] -= 1
-        # Virtual time must go on, also where everything is refused or answered at once.
-        again = max(time, row[t.R_CREATED] + (t.SHORTEST_LOOP if outcome == t.ANSWERED else t.PAUSE))
+        # Whatever was lost is missed when the device's own deadline passes, and never without one.
+        noticed = time
+        if outcome > t.ANSWERED and outcome != t.TIMEOUT:
+            noticed = row[t.R_ARM] if row[t.R_ARM] >= 0 else t.NEVER
+        again = max(noticed, row[t.R_CREATED] + t.SHORTEST_LOOP, m.devices[device, t.D_AGAIN])
+        m.devices[device, t.D_AGAIN] = again
         if m.devices[device, t.D_OPEN] == 0 and m.devices[device, t.D_QUERIES] != 0 and again < m.ints[group, t.G_STOP]:
-            order = (device << t.K_BITS) | m.devices[device, t.D_NEXT_K]
+            order = (device << m.clock[t.C_DEVICE_SHIFT]) | m.devices[device, t.D_NEXT_K]
             push(m, again, order, device * t.KINDS + t.CREATE)
 
 
@@ -88,7 +128,8 @@ def give_up(m: t.Machine, slot: int, time: int) -> None:
     """The device waits no longer. What is under way goes on as a ghost."""
     row = m.requests[slot]
     lost = row[t.R_STATE] == t.LOST
-    report(m, slot, t.TIMEOUT, time)
+    dead = time >= m.devices[row[t.R_DEVICE], t.D_DEAD]
+    report(m, slot, t.BATTERY if dead else t.TIMEOUT, time)
     if lost:
         free(m, slot)
     else:
@@ -102,6 +143,7 @@ def open_query(m: t.Machine, device: int) -> int:
     group = m.devices[device, t.D_GROUP]
     burst = m.ints[group, t.G_BURST]
     m.devices[device, t.D_OPEN] += burst
+    m.devices[device, t.D_AGAIN] = 0
     m.devices[device, t.D_NEXT_K] += burst
     if m.devices[device, t.D_QUERIES] > 0:
         m.devices[device, t.D_QUERIES] -= 1
@@ -140,7 +182,7 @@ def arm(m: t.Machine, slot: int, time: int, pc: int) -> None:
         row[saved + 2] = row[t.R_FINISHED]
         row[saved + 3] = row[t.R_TIER]
         row[saved + 4] = row[t.R_NODE]
-    push(m, deadline, order_of(m, slot, t.LAST_RANK), slot * t.KINDS + t.TIMER + level)
+    push(m, deadline, order_of(m, slot, m.clock[t.C_TIMER_RANK] + level), slot * t.KINDS + t.TIMER + level)
     row[t.R_PC] = m.ints[pc, t.T_NEXT]
 
 
@@ -163,7 +205,7 @@ def go_elsewhere(m: t.Machine, slot: int, level: int) -> int:
         disarm(row)
         for other in range(level):
             if m.requests[twin, t.R_ARM + other] >= 0:
-                order = order_of(m, twin, t.LAST_RANK)
+                order = order_of(m, twin, m.clock[t.C_TIMER_RANK] + other)
                 push(m, m.requests[twin, t.R_ARM + other], order, twin * t.KINDS + t.TIMER + other)
         slot = twin
         row = m.requests[slot]

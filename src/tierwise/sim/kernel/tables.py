@@ -43,10 +43,10 @@ class Machine(NamedTuple):
 
 # Scalars
 (
-    C_POSITION, C_ARRIVALS, C_HEAP, C_FREE, C_IN_USE, C_DONE, C_ASKED, C_NOW, C_HORIZON, C_DEVICES, C_EVENTS, C_SILENT,
-    C_RESERVE, C_STATION_KEYS, C_WHEN,
-    C_ASKED_STEP, C_ASKED_DEVICE,
-) = range(17)  # fmt: skip
+    C_POSITION, C_ARRIVALS, C_HEAP, C_FREE, C_IN_USE, C_DONE, C_ASKED, C_NOW, C_HORIZON, C_DEVICES, C_EVENTS,
+    C_NOT_MADE, C_RESERVE, C_STATION_KEYS, C_WHEN, C_ASKED_STEP, C_ASKED_DEVICE, C_GHOST_NJ, C_RANK_SHIFT,
+    C_DEVICE_SHIFT, C_TIMER_RANK,
+) = range(21)  # fmt: skip
 C_SIZE = 24
 
 # Requests. What the trace shows comes first.
@@ -66,6 +66,8 @@ LEVELS = 3
 
 UNDER_WAY, LOST, GHOST = range(3)  # R_STATE; a ghost has been given up but still takes its way
 
+TIERS = ("device", "edge", "cloud")  # by R_TIER
+
 # Outcomes
 OUTCOMES = (
     "in_flight", "answered", "link_loss", "link_queue", "link_down", "node_queue", "node_down", "broker_restart",
@@ -80,50 +82,56 @@ END, DEVICE, LINK, NODE, CASCADE, ARM, DISARM, ASK = range(8)
 (
     T_OP, T_ARG, T_NEXT, T_ALT, T_RANK, T_INLINE, T_SIZE, T_AIR, T_ENERGY, T_EDGE_OF_DEVICE, T_LEVEL, T_TIMEOUT, T_TIER,
     T_DIST, T_KEY, T_EAGER, T_CONFIDENCES, T_RIGHT, T_WRONG, T_KEY_ANSWER, T_KEY_CONFIDENCE, T_SAMPLES, T_KEY_SAMPLE,
-    T_ASK_DEVICE, T_ASK_EDGE, T_ASK_CLOUD, T_GROUP, T_CODE, T_PAYLOAD,
-) = range(29)  # fmt: skip
+    T_ASK_DEVICE, T_ASK_EDGE, T_ASK_CLOUD, T_GROUP, T_CODE, T_PAYLOAD, T_KIND,
+) = range(30)  # fmt: skip
 TF_POWER, TF_THRESHOLD, TF_ACCURACY, TF_BYTE_AIR, TF_BYTE_ENERGY = range(5)
 NO_HOP, FIRST_UP, LAST_DOWN = range(3)  # T_EDGE_OF_DEVICE
 
-# Links (one row a direction)
+# Links (one row a direction). Every try is a message; the end finds some of them in flight, and of those some unsent.
 (
     L_STATION, L_PER_DEVICE, L_QUEUE, L_RING, L_LATENCY, L_JITTER, L_KEY_LATENCY, L_KEY_JITTER, L_KEY_LOSS, L_BURSTY,
     L_RETRIES, L_BACKOFF, L_WINDOW, L_WINDOW_END, L_SHAPED,
-    L_MESSAGES, L_DELIVERED, L_LOST, L_REFUSED, L_CUT, L_RETRIED, L_BYTES, L_BUSY, L_WAIT,
-) = range(24)  # fmt: skip
+    L_MESSAGES, L_DELIVERED, L_LOST, L_REFUSED, L_CUT, L_RETRIED, L_BYTES, L_BUSY, L_WAIT, L_UNSENT,
+) = range(25)  # fmt: skip
 LF_LOSS, LF_FACTOR, LF_OCCUPY, LF_TO_BAD, LF_TO_GOOD, LF_LOSS_GOOD, LF_LOSS_BAD, LF_SHAPE, LF_BURST = range(9)
 
-# Nodes
+# Nodes. ``N_ENDS`` is the sum of the instants at which running batches end, ``N_STRANDED`` the waiting of requests that
+# were not served.
 (
     N_WORKERS, N_LIMIT, N_MAX_BATCH, N_MAX_WAIT, N_WINDOW, N_WINDOW_END, N_IDLE, N_HEAD, N_TAIL, N_LENGTH, N_RUNNING,
     N_EPOCH, N_IS_DOWN, N_TIMER, N_OFFERED, N_SERVED, N_REFUSED, N_CUT, N_BATCHES, N_BUSY, N_WAIT, N_LONGEST, N_RANK,
-) = range(23)  # fmt: skip
+    N_STARTED, N_ENDS, N_STRANDED,
+) = range(26)  # fmt: skip
 NF_MARGINAL = 0
 
 # Device groups
-G_ENTRY, G_CLOSED, G_BURST, G_STOP, G_BATTERY, G_QUERIES = range(6)
+G_ENTRY, G_CLOSED, G_BURST, G_STOP, G_BATTERY = range(5)
 GF_IDLE = 0
 
-# Fault windows
+# Fault windows: apart from each other and in order of time
 W_START, W_END, W_CUTS, W_EXTRA = range(4)
 WF_BANDWIDTH, WF_LOSS = range(2)
 
-INTS, FLOATS = 29, 9
+INTS, FLOATS = 30, 9
 
 # Senders
 S_BUSY, S_SHAPER, S_RING, S_BAD, S_COUNT = range(5)
 S_SIZE = 5
 
 # Devices
-D_GROUP, D_BUSY, D_DEAD, D_SPENT, D_OPEN, D_NEXT_K, D_QUERIES = range(7)
-D_SIZE = 7
+D_GROUP, D_BUSY, D_DEAD, D_SPENT, D_OPEN, D_NEXT_K, D_QUERIES, D_AGAIN = range(8)
+D_SIZE = 8
 
 # Events: their third column is the subject's id times KINDS, plus the kind
 STEP, FINISH, TIMER, HOLD, CREATE, DOWN, UP = 0, 1, 2, 5, 6, 7, 8  # TIMER + level
 KINDS = 16
 
-K_BITS, DEVICE_BITS = 31, 24
-LAST_RANK = 127
+# The order of events of one instant is rank of the station, device, number of the request in one whole number. Ranks
+# and devices take as many bits as the scenario has of them, and numbers the rest.
+ORDER_BITS = 63
+LEAST_K_BITS = 20
+DEVICE_BITS = 24  # at most, for devices
+K_BITS = 31  # of a request's number beside its device in the digest of the trace
 
 # What a step of a request leads to, where it is not an outcome
 GOES_ON, WAITS_FOR_POLICY = 0, -1
@@ -132,4 +140,4 @@ GOES_ON, WAITS_FOR_POLICY = 0, -1
 FINISHED, ASKED, DRAIN, GROW_REQUESTS, GROW_HEAP = range(5)
 
 NEVER = 2**62
-PAUSE, SHORTEST_LOOP = 1_000_000, 1_000  # ns from one closed-loop query to the next, at least: failed, answered
+SHORTEST_LOOP = 1_000  # ns from one closed-loop query to the next, at least: virtual time must go on

@@ -11,8 +11,9 @@ from tierwise.report.plots import Axis, Curve, Mark, Plot, Span, log_axis, short
 from tierwise.report.trace_plots import peaked
 from tierwise.scenario.schema import BatteryOut, ClockDrift
 from tierwise.sim.faults import occurrences
+from tierwise.sim.kernel.tables import TIERS
 from tierwise.sim.results import words as told
-from tierwise.sim.series import BINS_A_DECADE, TIERS, Series
+from tierwise.sim.series import BINS_A_DECADE, Series
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -162,7 +162,8 @@ def plus_minus(text: str, mean: float, half_width: float | None) -> str:
 def method(value: Interval) -> str:
     """How an interval was computed."""
     if value.method == "batch means":
-        return f"{value.samples} batch means of one run, Student's t"
+        text = f"{value.samples} batch means of one run, Student's t"
+        return f"{text}; too narrow, for the batches hang together" if value.hangs_together else text
     if value.method == "paired replications":
         return f"{value.samples} pairs of runs with common random numbers, Student's t"
     return f"{value.samples} independent runs, Student's t"
