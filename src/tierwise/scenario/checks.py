@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, get_args
 
 from tierwise.scenario.expression import parse_expression
+from tierwise.scenario.feasibility import feasibility_problems
 from tierwise.scenario.schema import (
     EVERY_GROUP,
     BatteryOut,
@@ -84,6 +85,8 @@ def _links(scenario: Scenario) -> Iterator[Finding]:
         for index, start in enumerate(link.from_):
             if start not in places:
                 yield ("links", name, "from", index), _known(start, places)
+        if len(set(link.from_)) < len(link.from_):
+            yield ("links", name, "from"), "names a place twice"
         if link.to not in scenario.nodes:
             yield ("links", name, "to"), _known(link.to, scenario.nodes)
         if link.to in link.from_:
@@ -158,10 +161,12 @@ def _placement(scenario: Scenario, group: str) -> Iterator[Finding]:
     if isinstance(rule, Custom):
         if not reachable:
             yield where, "no tier can answer this group"
+        yield from feasibility_problems(scenario, group, reachable)
         return
     for tier in tiers:
         for what in _tier(scenario, group, tier):
             yield where, what
+    yield from feasibility_problems(scenario, group, tiers)
 
 
 def _inline_or_known(scenario: Scenario, group: str) -> tuple[object, ...]:

@@ -84,7 +84,7 @@ class Shaper(Part):
     """A token bucket in front of the link: at most ``burst + rate * t`` bytes in any window ``t``."""
 
     rate: BitRate = Field(description="how fast the bucket fills")
-    burst: Size = Field(description="size of the bucket, full at the start")
+    burst: Size = Field(description="size of the bucket, full at the start; at least the largest message")
 
 
 class Radio(Part):
@@ -162,7 +162,10 @@ class Node(Part):
     )
     service: Durations | None = Field(default=None, description="of one request; else the model's profile for the tier")
     batch: Batch | None = Field(default=None, description="else each request is executed alone")
-    queue: Limit | None = Field(default=None, description="requests that may wait; further ones are refused")
+    queue: Limit | None = Field(
+        default=None,
+        description="requests that may wait while all workers are busy; further ones are refused",
+    )
     power: NodePower | None = Field(default=None, description="else its energy is not counted")
     price: NodePrice | None = Field(default=None, description="else it costs nothing")
 

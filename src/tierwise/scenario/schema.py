@@ -80,18 +80,18 @@ class Replay(_Open):
 
 
 class SingleStream(_Open):
-    """LoadGen SingleStream: the next query when the last was answered."""
+    """LoadGen SingleStream: the next query when the last was answered, or given up at the device's ``timeout``."""
 
     pattern: Literal["single_stream"]
-    queries: Count | None = Field(default=None, description="of each device; else until the end")
+    queries: Count | None = Field(default=None, description="of each device; else until the end, as LoadGen goes on")
 
 
 class MultiStream(_Open):
-    """LoadGen MultiStream: queries of several samples, the next when the last was answered."""
+    """LoadGen MultiStream: queries of several samples, the next when all of the last were answered or given up."""
 
     pattern: Literal["multi_stream"]
     samples: Annotated[int, Field(ge=1, le=4096, strict=True)] = Field(default=8, description="in a query")
-    queries: Count | None = Field(default=None, description="of each device; else until the end")
+    queries: Count | None = Field(default=None, description="of each device; else until the end, as LoadGen goes on")
 
 
 class Server(_Open):
@@ -270,7 +270,7 @@ class BatteryOut(Part):
     fault: Literal["battery_out"]
     devices: str = Field(description="a name from `devices`")
     at: Duration = Field(description="when they go silent")
-    share: PositiveFraction = Field(default=1.0, description="of the group, its first devices")
+    share: PositiveFraction = Field(default=1.0, description="of the group, its first devices, rounded")
 
 
 class ClockDrift(Part):
