@@ -30,6 +30,7 @@ from tierwise.sim.firmware_node import FirmwareDevice
 from tierwise.sim.inputs import input_problems
 from tierwise.sim.node import run_node
 from tierwise.sim.plan import build_plan
+from tierwise.sim.ranks import order_shifts
 from tierwise.sim.sweep import sweep
 
 if TYPE_CHECKING:
@@ -221,11 +222,11 @@ def unasked(folder: Path) -> object:
     return list(EventEngine(plan).run())
 
 
-def many_stations(folder: Path) -> object:
-    """More groups with links of their own than there are ranks."""
-    groups = {f"devices.d{n}": "{traffic: {pattern: periodic, period: 1s}}" for n in range(60)}
-    links = {f"links.l{n}": f"{{from: d{n}, to: gateway, latency: 1ms}}" for n in range(60)}
-    return simulate(load(folder, MINIMAL, groups | links))
+def numbered(folder: Path) -> object:
+    """A device whose request has a number for which the order of events has no room."""
+    engine = EventEngine(build_plan(load(folder)))
+    engine.feed(np.array([[0, 0, 2**62]]))
+    return engine
 
 
 def counts_nothing(folder: Path) -> object:
@@ -386,7 +387,20 @@ TABLE: list[tuple[str, Trigger]] = [
     ("20000000 devices; the simulator takes fewer than ", run(
         devices__sensors__count="10000000",
         devices__b="{count: 10000000, traffic: {pattern: periodic, period: 1s}}", links__up__from="[sensors, b]")),
-    (" links, nodes and decisions; the simulator takes at most ", many_stations),
+    ("names a place twice", run(links__up__from="[sensors, sensors]")),
+    ("` waits for each answer, and ", run(devices__sensors__traffic="{pattern: single_stream}", links__up__loss="1%")),
+    (" may lose it: state the `timeout` after which the device goes on", run(
+        devices__sensors__traffic="{pattern: single_stream}", links__up__loss="1%")),
+    (" requests at once; the simulator takes ", run(
+        devices__sensors__traffic="{pattern: offline, samples: 100000000}")),
+    (": use fewer devices or samples", run(devices__sensors__traffic="{pattern: offline, samples: 100000000}")),
+    ("is not even one of ", run(faults="[{fault: battery_out, devices: sensors, at: 1s, share: 1%}]")),
+    ("is less than a message of ", run(links__up__shaper="{rate: 1kB/s, burst: 1B}")),
+    (" B with overhead), which would never pass", run(links__up__shaper="{rate: 1kB/s, burst: 1B}")),
+    (" links, nodes and decisions are too many together", lambda _: order_shifts(2**20, 2**24)),
+    ("; groups whose links are equal can share one link", lambda _: order_shifts(2**20, 2**24)),
+    (" requests, beside so many links and devices", numbered),
+    ("a device makes more than ", numbered),
     ("cannot write the results to ", lambda folder: simulate(load(folder), out=Path("/proc/none"))),
     ("a Parquet trace needs pyarrow: pip install 'tierwise[sim]'", without("pyarrow", lambda folder: simulate(
         load(folder, MINIMAL, {"outputs.trace": "parquet"}), out=folder))),
@@ -448,7 +462,7 @@ def test_no_message_is_left_out() -> None:
 _NAMES = {"what", "told", "hint", "pair", "_WORDS", "_MAPPING", "_WHOLE", "_NUMBER", "_JOINED"}
 _FUNCTIONS = {"_known", "gone", "suggestion"}
 _METHODS = {"wrong", "problem"}
-_FINDINGS = {"checks.py", "inputs.py"}
+_FINDINGS = {"checks.py", "feasibility.py", "inputs.py"}
 _OTHERS = {"Value error"}  # pydantic's words, which are taken away
 _LEAST = 6
 
