@@ -24,7 +24,7 @@ from tierwise.live.sensor import Pace, Sensor, Target
 from tierwise.live.services import START_TIMEOUT_S, ServiceSpec, StatusWatch, started
 from tierwise.messaging.settings import MqttConnectionSettings
 from tierwise.messaging.topics import CLOUD_REQUEST_TOPIC, REQUEST_TOPIC
-from tierwise.report.summary import Summary, TierFacts, summarise
+from tierwise.report.summary import Summary, TierFacts, summarise, tier_rank
 from tierwise.runtimes.loading import missing_package
 
 if TYPE_CHECKING:
@@ -174,7 +174,10 @@ async def run_demo(settings: DemoSettings, listener: Listener | None = None) -> 
             facts[DEVICE] = device.facts(rows)
         problems = [_ended(child) for child in services.values() if child.exit_code is not None]
         hear.on_step("stopping the services")
-    summary = msgspec.structs.replace(summarise(rows, facts=facts), left_out=left_out, caveat=_caveat(chosen))
+    summary = msgspec.structs.replace(
+        summarise(rows, facts=facts), left_out={name: left_out[name] for name in sorted(left_out, key=tier_rank)},
+        caveat=_caveat(chosen),
+    )  # fmt: skip
     if device is not None and (asked := summary.tiers[DEVICE].requests) < settings.requests:
         problems.append(f"the device stopped answering; it was asked {asked} of {settings.requests} samples")
     problems += [f"the {name} answered nothing" for name, tier in summary.tiers.items() if not tier.answered]
