@@ -67,7 +67,7 @@ def test_the_example_is_a_request_for_both_transports_that_the_model_takes(
 def test_a_card_of_another_name_is_not_taken_for_the_one_beside_it(anomaly_detector: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(anomaly_detector, tmp_path / "copy")
     other = shutil.copyfile(folder / "model.yaml", folder / "model2.yaml")
-    with pytest.raises(ModelFileError, match="a model card is called model.yaml"):
+    with pytest.raises(ModelFileError, match=r"a model card is called model\.yaml"):
         invoke(model, "inspect", other)
 
 

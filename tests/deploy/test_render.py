@@ -338,3 +338,14 @@ def test_command_prints_how_to_apply_it(anomaly_detector: Path, tmp_path: Path) 
     assert printed["apply"] == f"kubectl apply --server-side -k {tmp_path / 'out'}"
     plain = CliRunner().invoke(deploy, [*arguments[:-5], "--set", "nonsense"])
     assert isinstance(plain.exception, ConfigurationError)
+
+
+def test_a_setting_that_the_service_would_refuse_is_refused_here(anomaly_detector: Path, tmp_path: Path) -> None:
+    options = DeployOptions(
+        model=anomaly_detector, out=tmp_path / "out", settings={"TIERWISE_LOG_FORMAT": "xml", "TIERWISE_THREADS": "two"}
+    )
+    with pytest.raises(
+        ConfigurationError, match=r"TIERWISE_LOG_FORMAT: expected auto.*TIERWISE_THREADS: expected a wh"
+    ):
+        render(options)
+    assert not (tmp_path / "out").exists()

@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from tests.components import need
 
+from tests.components import need
 from tierwise.cli.device import device
 from tierwise.core.errors import ModelError, ModelIntegrityError
 from tierwise.device.bridge import BridgeSettings, DeviceBridge
@@ -63,14 +63,15 @@ async def test_answers_of_the_device_carry_the_cards_name_version_and_label(
     report = read_build(out)
     assert (report.model, report.model_version, report.labels) == ("anomaly-detector", "1.0.0", ("normal", "faulty"))
     connection = MqttConnectionSettings(host=broker.host, port=broker.port)
-    samples = load_samples(anomaly_detector / "samples.npz")
+    samples = load_samples(anomaly_detector / "samples.npz").array
     async with Emulator(out) as emulator, DeviceBridge(emulator, connection, BridgeSettings(device_id="d")) as bridge:
-        answers = [await bridge.infer(samples.features[index]) for index in range(8)]
+        answers = [await bridge.infer(samples[index]) for index in range(8)]
     assert {(answer.model, answer.model_version) for answer in answers} == {("anomaly-detector", "1.0.0")}
-    assert [answer.label for answer in answers] == [("normal", "faulty")[answer.prediction >= 0.5] for answer in answers]  # type: ignore[operator]  # one output: a number
+    values = [float(np.asarray(answer.prediction)) for answer in answers]
+    assert [answer.label for answer in answers] == [("normal", "faulty")[value >= 0.5] for value in values]
     assert {answer.label for answer in answers} == {"normal", "faulty"}
 
-    np.savez(tmp_path / "eight.npz", features=samples.features[:8])
+    np.savez(tmp_path / "eight.npz", features=samples[:8])
     arguments = ["run", str(out), "--input", str(tmp_path / "eight.npz")]
     ran = await asyncio.to_thread(CliRunner().invoke, device, arguments, catch_exceptions=False)
     lines = [line for line in ran.stdout.splitlines() if line]

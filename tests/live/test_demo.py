@@ -57,7 +57,9 @@ async def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
 
 
 async def test_a_name_that_no_folder_can_have_is_no_model(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="neither one of anomaly-detector, digits nor a model file nor a folder"):
+    with pytest.raises(
+        ConfigurationError, match="neither one of anomaly-detector, digits nor a model file nor a folder"
+    ):
         await run_demo(DemoSettings(model="m" * 300, out=tmp_path / "out"))
 
 
@@ -66,6 +68,9 @@ def test_the_command_that_does_it_again_is_complete() -> None:
     assert settings.command() == (
         "tierwise demo --model 'my models/x' --requests 7 --rate 50 --edge-runtime litert --latency-ms 12.5 --seed 3"
     )
-    assert DemoSettings().command() == "tierwise demo --model anomaly-detector --requests 200 --rate 50 --latency-ms 50 --seed 0"
+    assert (
+        DemoSettings().command()
+        == "tierwise demo --model anomaly-detector --requests 200 --rate 50 --latency-ms 50 --seed 0"
+    )
     assert DemoSettings(device=False).command().endswith(" --seed 0 --no-device")
     assert DemoSettings(board="my board.yaml").command().endswith(" --seed 0 --board 'my board.yaml'")

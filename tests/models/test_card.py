@@ -147,7 +147,12 @@ class TestErrors:
         ("before", "after", "line", "message"),
         [
             ("name: pump", "# name: pump", 3, "name: is missing"),
-            ("threshold: 0.5", "threshold: 0.5\ntreshold: 0.4", 16, "treshold: unknown key (did you mean `threshold`?)"),
+            (
+                "threshold: 0.5",
+                "threshold: 0.5\ntreshold: 0.4",
+                16,
+                "treshold: unknown key (did you mean `threshold`?)",
+            ),
             ("threshold: 0.5", "threshold: half", 15, "threshold: expected `float | null`, got `str`"),
             ("shape: [null, 32]", "shape: [null, many]", 8, "signature.inputs[0].shape[1]: expected `int | null`"),
             ("size_bytes: 3", "size_bytes: -3", 21, "artifacts[0].size_bytes: expected `int` >= 0"),

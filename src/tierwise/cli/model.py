@@ -152,10 +152,9 @@ def _example(served: ServedModel, folder: Path) -> str:
 
     card = served.card
     if card is not None and card.samples is not None and (folder / card.samples).is_file():
-        features = shortened(load_samples(folder / card.samples).features[0])
-    else:
-        features = one_request(served.runtime.signature)
-    return encode_request("sensor1", 0, features).decode()
+        sample = shortened(load_samples(folder / card.samples).array[0])
+        return encode_request("sensor1", 0, sample).decode()
+    return encode_request("sensor1", 0, one_request(served.runtime.signature)).decode()
 
 
 def _print_card(card: ModelCard, shown: str) -> None:

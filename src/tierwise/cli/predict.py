@@ -86,7 +86,8 @@ def _accuracy(card: ModelCard | None, samples: Samples, label: str | list[str] |
     if card is None or truth is None or label is None:
         return None
     said = [label] if isinstance(label, str) else label
-    return sum(card.labels[index] == word for index, word in zip(truth, said, strict=True)) / len(said)
+    right: list[bool] = [card.labels[index] == word for index, word in zip(truth, said, strict=True)]
+    return sum(right) / len(right)
 
 
 def _lines(answer: Answer, *, is_batch: bool) -> list[str]:

@@ -308,7 +308,8 @@ async def run_bridge(
 ) -> None:
     """Starts the device built in ``folder`` and its bridge, and drives it with ``samples``, one after the other.
 
-    ``on_line`` hears each answer as JSON, with a tab and its label where it has one. With ``serve_topic`` it goes on until cancelled.
+    ``on_line`` hears each answer as JSON, with a tab and its label where it has one. With
+    ``serve_topic`` it goes on until cancelled.
     """
     async with Emulator(folder) as emulator, DeviceBridge(emulator, connection, settings) as bridge:
         for sample in samples:

@@ -17,8 +17,8 @@ from tierwise.device.bridge import DEVICE_REQUEST_TOPIC
 from tierwise.live.broker import private_broker
 from tierwise.live.device import TIER as DEVICE
 from tierwise.live.device import NoDeviceError, own_board
-from tierwise.live.results import FIRMWARE_NAME, Files, make_folder, write_results
 from tierwise.live.models import find_model
+from tierwise.live.results import FIRMWARE_NAME, Files, make_folder, write_results
 from tierwise.live.samples import choose_samples
 from tierwise.live.sensor import Pace, Sensor, Target
 from tierwise.live.services import START_TIMEOUT_S, ServiceSpec, StatusWatch, started

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from tierwise.core.errors import ConfigurationError, ModelFileError
 from tierwise.core.suggest import did_you_mean
-from tierwise.core.tensors import Signature
+from tierwise.core.tensors import Signature  # noqa: TC001 - msgspec resolves it when it decodes
 from tierwise.live.processes import child_process
 from tierwise.live.training import train_in_child
 from tierwise.models.card import CARD_NAME, ModelCard, find_card, load_card
@@ -53,23 +53,32 @@ async def find_model(given: str, models: Path, *, on_step: Callable[[str], None]
     Raises ``ConfigurationError`` where it is none of the three, ``ModelError`` where it cannot be used.
     """
     path = Path(given)
-    try:
-        is_folder, is_file = path.is_dir(), path.is_file()
-    except (OSError, ValueError):  # a name that no file can have, or a folder that we may not look into
-        is_folder = is_file = False
-    if is_file and path.name != CARD_NAME:
+    kind = _kind(path)
+    if kind == "artifact":
         return await _of_file(path, on_step)
-    if is_file or (is_folder and (path / CARD_NAME).is_file()):
-        folder = path.parent if is_file else path
+    if kind == "model":
+        folder = path.parent if path.name == CARD_NAME else path
         return FoundModel(path=folder, folder=folder, card=load_card(folder))
     if given in RECIPES:
         return await _created(given, models, on_step)
-    if is_folder and any(runtimes_for(file) for file in path.iterdir()):
+    if kind == "artifacts":
         raise ConfigurationError(f"--model {given}: there is no {CARD_NAME}; `tierwise model card {given}` writes it")
     raise ConfigurationError(
         f"--model {given}: neither one of {', '.join(RECIPES)} nor a model file nor a folder with a {CARD_NAME}"
         f"{did_you_mean(given, RECIPES)}"
     )
+
+
+def _kind(path: Path) -> Literal["artifact", "model", "artifacts"] | None:
+    """What stands there: a file, a model with its card, or the files of one without; ``None`` for anything else."""
+    try:
+        if path.is_file():
+            return "model" if path.name == CARD_NAME else "artifact"
+        if (path / CARD_NAME).is_file():
+            return "model"
+        return "artifacts" if path.is_dir() and any(runtimes_for(file) for file in path.iterdir()) else None
+    except (OSError, ValueError):  # a name that no file can have, or a folder that we may not look into
+        return None
 
 
 async def _created(name: str, models: Path, on_step: Callable[[str], None]) -> FoundModel:

@@ -79,9 +79,7 @@ class DataSource(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     name: Annotated[str, _meta("What it is called.")]
     source: Annotated[str, _meta("Citation, or the code that generates it.")]
     license: Annotated[str | None, _meta("Its licence.")] = None
-    seed: Annotated[
-        int | None, _meta("Of the generator, or of the split into training and held-out samples.")
-    ] = None
+    seed: Annotated[int | None, _meta("Of the generator, or of the split into training and held-out samples.")] = None
     training_samples: Annotated[int | None, _meta("How many it was trained on.")] = None
     held_out_samples: Annotated[int | None, _meta("How many it was judged on.")] = None
 

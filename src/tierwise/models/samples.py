@@ -33,6 +33,13 @@ class Samples:
         arrays = self.features.values() if isinstance(self.features, Mapping) else (self.features,)
         return len(next(iter(arrays)))
 
+    @property
+    def array(self) -> NDArray[Any]:
+        """The features of a model with one input. Raises ``ModelError`` where they are named."""
+        if isinstance(self.features, Mapping):
+            raise ModelError(f"expected the samples of one input, got {', '.join(self.features)}")
+        return self.features
+
 
 def load_samples(file: Path) -> Samples:
     """Reads an ``.npz`` file. Raises ``ModelFileError`` where that fails, and what ``read_npz`` raises."""
@@ -50,7 +57,7 @@ def read_npz(stream: BinaryIO, name: str) -> Samples:
     """
     try:
         with np.load(stream, allow_pickle=False) as archive:
-            samples = Samples(archive[FEATURES], archive[LABELS] if LABELS in archive else None)
+            samples = Samples(archive[FEATURES], archive.get(LABELS))
     except (KeyError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise ModelFileError(
             f"cannot read the samples in {name}: {str(error).splitlines()[0]}; expected an .npz with {FEATURES}"
@@ -64,9 +71,7 @@ def read_npz(stream: BinaryIO, name: str) -> Samples:
 
 def write_npz(samples: Samples, file: Path) -> None:
     """Raises ``ModelError`` for named inputs, which the form does not know, ``ModelFileError`` where writing fails."""
-    if isinstance(samples.features, Mapping):
-        raise ModelError("samples of a model with several inputs cannot be kept in a card's .npz")
-    arrays = {FEATURES: samples.features} | ({} if samples.labels is None else {LABELS: samples.labels})
+    arrays = {FEATURES: samples.array} | ({} if samples.labels is None else {LABELS: samples.labels})
     try:
         np.savez(file, allow_pickle=False, **arrays)
     except OSError as error:

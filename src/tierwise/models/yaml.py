@@ -22,7 +22,6 @@ MAX_BYTES = 1 << 20
 T = TypeVar("T")
 
 
-
 def load_yaml(path: Path, type_: type[T]) -> T:
     """Reads one YAML document as ``type_``.
 

@@ -156,7 +156,7 @@ def tier_rank(tier: str) -> tuple[int, str]:
 
 
 def as_json(summary: Summary) -> dict[str, Any]:
-    """The summary as plain JSON values: milliseconds to 1 ns, shares to 1e-6, millijoules to 1 pJ; differences as they are."""
+    """The summary as plain JSON values: milliseconds to 1 ns, shares to 1e-6, millijoules to 1 pJ."""
     plain: dict[str, Any] = _rounded(msgspec.to_builtins(summary))
     return plain
 
@@ -264,8 +264,8 @@ def _difference(tiers: Sequence[Sequence[TraceRow]]) -> tuple[Difference | None,
     common = sorted(set(values[0]).intersection(*values[1:]))
     if len(tiers) < 2 or not common:  # noqa: PLR2004 - it takes two to differ
         return None, 0
-    by_tier = [[of_tier[sample] for sample in common] for of_tier in values]
-    if any(row is None or row.shape != by_tier[0][0].shape for rows in by_tier for row in rows):
+    by_tier = [[row for sample in common if (row := of_tier[sample]) is not None] for of_tier in values]
+    if {len(rows) for rows in by_tier} != {len(common)} or len({row.shape for rows in by_tier for row in rows}) > 1:
         return None, 0
     apart = np.ptp(np.array(by_tier), axis=0)
     return Difference(float(apart.mean()), float(apart.max())), len(common)

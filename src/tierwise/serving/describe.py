@@ -76,9 +76,9 @@ def describe(files: Sequence[Path], told: Told, *, trust_pickle: bool = False) -
         return card
     classes = class_indices(samples, card.labels) if card.labels or card.threshold is not None else None
     metrics = _metrics(loaded, classes, card.threshold)
-    return _with(card, artifacts=tuple(
-        msgspec.structs.replace(one, metrics=metrics.get(one.file, {})) for one in artifacts
-    ))
+    return _with(
+        card, artifacts=tuple(msgspec.structs.replace(one, metrics=metrics.get(one.file, {})) for one in artifacts)
+    )
 
 
 def _with(card: ModelCard, told: Told | None = None, **changes: Any) -> ModelCard:  # noqa: ANN401 - fields of a card
@@ -118,9 +118,7 @@ def artifact_of(file: Path, signature: Signature, *, previous: ModelCard | None 
 
 def bare_card(file: Path, signature: Signature) -> ModelCard:
     """The card of a file that has none: as a service names it, with nothing that the file does not tell."""
-    return ModelCard(
-        name=file.stem, version="1", signature=_real(signature), artifacts=(artifact_of(file, signature),)
-    )
+    return ModelCard(name=file.stem, version="1", signature=_real(signature), artifacts=(artifact_of(file, signature),))
 
 
 def _folder_and_files(given: Sequence[Path]) -> tuple[Path, list[Path]]:
