@@ -68,6 +68,8 @@ def describe(files: Sequence[Path], told: Told, *, trust_pickle: bool = False) -
     files = list(dict.fromkeys([*(file for file in listed if file.is_file()), *files]))
     samples_name, samples = _samples(folder, told, card)
     loaded = [_load(file, samples, trust_pickle=trust_pickle) for file in files]
+    # What stood there already keeps its place; of what is new an int8 file comes after the float ones.
+    loaded.sort(key=lambda one: one.file not in listed and _is_int8(one.signature))
     signature = _common(loaded)
     card = card or ModelCard(name=_name(folder, files), version="1", signature=signature, artifacts=())
     artifacts = tuple(artifact_of(one.file, one.signature, previous=card) for one in loaded)
