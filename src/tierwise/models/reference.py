@@ -8,7 +8,7 @@ import msgspec
 
 from tierwise.models.card import Artifact, DataSource, ModelCard
 
-_SECTIONS = {"": ModelCard, "artifacts[].": Artifact, "data.": DataSource}
+_SECTIONS: dict[str, type[msgspec.Struct]] = {"": ModelCard, "artifacts[].": Artifact, "data.": DataSource}
 
 
 def card_table() -> str:
@@ -16,10 +16,10 @@ def card_table() -> str:
     lines = ["| key | | |", "| --- | --- | --- |"]
     for prefix, struct in _SECTIONS.items():
         hints = get_type_hints(struct, include_extras=True)
-        for field in msgspec.structs.fields(struct):
-            lines.append(
-                f"| `{prefix}{field.name}` | {'needed' if field.required else ''} | {_description(hints[field.name])} |"
-            )
+        lines += [
+            f"| `{prefix}{field.name}` | {'needed' if field.required else ''} | {_description(hints[field.name])} |"
+            for field in msgspec.structs.fields(struct)
+        ]
     return "\n".join(lines) + "\n"
 
 
