@@ -212,20 +212,20 @@ def test_value_that_would_be_changed_on_the_way_is_refused(
     options: Callable[..., DeployOptions], target: str, value: str
 ) -> None:
     with pytest.raises(ConfigurationError, match="is not possible here"):
-        render(options(target=target, settings={"TIERWISE_RUNTIME": value}))
+        render(options(target=target, settings={"TIERWISE_INFLUX_ORG": value}))
 
 
 @pytest.mark.parametrize("value", ["a=b", "a#b", "a b", "{a: [1, 2]}", "ä", "a;b|c&d", "%20~!*?<>"])
 def test_other_values_arrive_as_they_are(options: Callable[..., DeployOptions], value: str) -> None:
-    out = render(options(target="minimal", settings={"TIERWISE_RUNTIME": value})).out
-    assert find(kustomize(out), "ConfigMap", "tierwise-settings")["data"]["TIERWISE_RUNTIME"] == value
+    out = render(options(target="minimal", settings={"TIERWISE_INFLUX_ORG": value})).out
+    assert find(kustomize(out), "ConfigMap", "tierwise-settings")["data"]["TIERWISE_INFLUX_ORG"] == value
 
 
 @pytest.mark.parametrize("value", ["a=b", "a#b", "a b", "{a: [1, 2]}", "a;b|c&d", "%20~!*?<>"])
 def test_other_values_arrive_in_compose(options: Callable[..., DeployOptions], value: str) -> None:
     need(program="docker-compose")
-    out = render(options(target="compose", settings={"TIERWISE_RUNTIME": value})).out
-    assert compose_services(out)["edge"]["environment"]["TIERWISE_RUNTIME"] == value
+    out = render(options(target="compose", settings={"TIERWISE_INFLUX_ORG": value})).out
+    assert compose_services(out)["edge"]["environment"]["TIERWISE_INFLUX_ORG"] == value
 
 
 @pytest.mark.parametrize(
