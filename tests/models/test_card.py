@@ -131,6 +131,14 @@ class TestRoundTrip:
         save_card(card, folder)
         assert load_card(folder) == card
 
+    @pytest.mark.parametrize(
+        "label", ["?0", "? 0", "-", "- a", ":", "a: b", "#", "no", "1e3", "~", "{", "a,b", "'", " "]
+    )
+    def test_labels_that_yaml_takes_for_something_else(self, tmp_path: Path, label: str) -> None:
+        card = binary(labels=("plain", label))
+        save_card(card, tmp_path)
+        assert load_card(tmp_path) == card
+
     def test_yaml_1_2_words(self, tmp_path: Path) -> None:
         """``no`` and ``yes`` are words, not booleans."""
         assert load_card(write(tmp_path)).labels == ("no", "yes")

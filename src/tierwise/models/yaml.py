@@ -10,6 +10,7 @@ import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from tierwise.core.errors import ModelFileError
 from tierwise.models.misfits import Misfit, misfits
@@ -112,4 +113,6 @@ def _styled(content: object) -> object:
         if not any(isinstance(value, dict | list | tuple) for value in content):
             sequence.fa.set_flow_style()
         return sequence
+    if isinstance(content, str) and content.startswith("?"):
+        return DoubleQuotedScalarString(content)  # ruamel writes `?` plainly and reads it as the key of a mapping
     return content
