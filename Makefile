@@ -21,7 +21,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.installed  ## One trained model answering at the edge and in the cloud, side by side
+demo: $(VENV)/.installed  ## One model answering on the device, at the edge and in the cloud
 	@scripts/system-packages.sh mosquitto gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
 	@$(BIN)/tierwise demo --model $(MODEL) --out $(OUT)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
+from tierwise.models.reference import card_table
 from tierwise.scenario import scenario_schema
 from tierwise.scenario.reference import scenario_page
 from tierwise.serving.reference import metrics_page
@@ -82,7 +83,18 @@ def schema() -> str:
     return json.dumps(scenario_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
+def spliced(name: str, mark: str, text: str) -> str:
+    """A page of this folder with ``text`` between its two marks; the rest is written by hand."""
+    page = (FOLDER / name).read_text(encoding="utf-8")
+    before, begin, rest = page.partition(f"<!-- {mark}: begin, made from the code by `make docs` -->\n")
+    _, end, after = rest.partition(f"<!-- {mark}: end -->")
+    if not begin or not end:
+        raise ValueError(f"docs/{name} lacks the marks of {mark!r}")
+    return before + begin + text + end + after
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    "models.md": lambda: spliced("models.md", "keys of a model card", card_table()),
     "metrics.md": lambda: NOTICE + metrics(),
     "scenario.md": lambda: NOTICE + scenario_page(),
     "scenario.schema.json": schema,

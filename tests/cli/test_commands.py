@@ -28,6 +28,7 @@ from tierwise.core.errors import (
     TierwiseError,
     TransportError,
 )
+from tierwise.serving.settings import fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,6 +127,15 @@ def test_a_locale_without_the_character_is_no_reason_to_fail(tmp_path: Path) -> 
     assert (done.returncode, done.stdout) == (0, "0.6 \\xb5J\n"), done.stderr
 
 
+def test_help_of_a_service_has_a_section_for_each_group_of_settings() -> None:
+    output = CliRunner().invoke(tierwise, ["serve", "--help"]).output
+    sections = [line for line in output.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert sections[:3] == ["Which model is served, and how it is executed:", "The service:", "The MQTT transport:"]
+    assert len(sections) == 9
+    for field in fields():
+        assert f"  {field.setting.option} " in output or f"  {field.setting.option}\n" in output
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -150,6 +160,7 @@ def test_bad_input_is_2_and_failed_work_is_1(error: TierwiseError, code: int) ->
         (["serve", "--model", "x.onnx", "--mqtt", "off", "--http", "off"], "both off"),
         (["serve"], "Missing option '--model'"),
         (["nothing"], "No such command 'nothing'"),
+        (["simulat"], "No such command 'simulat' (did you mean `simulate`?)"),
         (["predict", "--model", "x.onnx", "--input", "samples.xls"], "expected a file with the suffix"),
         (["predict", "--model", "x.onnx", "--input", "nothing.csv"], "No such file"),
         (["model", "inspect", "nothing.onnx"], "no model at nothing.onnx"),

@@ -212,20 +212,20 @@ def test_value_that_would_be_changed_on_the_way_is_refused(
     options: Callable[..., DeployOptions], target: str, value: str
 ) -> None:
     with pytest.raises(ConfigurationError, match="is not possible here"):
-        render(options(target=target, settings={"TIERWISE_RUNTIME": value}))
+        render(options(target=target, settings={"TIERWISE_INFLUX_ORG": value}))
 
 
 @pytest.mark.parametrize("value", ["a=b", "a#b", "a b", "{a: [1, 2]}", "ä", "a;b|c&d", "%20~!*?<>"])
 def test_other_values_arrive_as_they_are(options: Callable[..., DeployOptions], value: str) -> None:
-    out = render(options(target="minimal", settings={"TIERWISE_RUNTIME": value})).out
-    assert find(kustomize(out), "ConfigMap", "tierwise-settings")["data"]["TIERWISE_RUNTIME"] == value
+    out = render(options(target="minimal", settings={"TIERWISE_INFLUX_ORG": value})).out
+    assert find(kustomize(out), "ConfigMap", "tierwise-settings")["data"]["TIERWISE_INFLUX_ORG"] == value
 
 
 @pytest.mark.parametrize("value", ["a=b", "a#b", "a b", "{a: [1, 2]}", "a;b|c&d", "%20~!*?<>"])
 def test_other_values_arrive_in_compose(options: Callable[..., DeployOptions], value: str) -> None:
     need(program="docker-compose")
-    out = render(options(target="compose", settings={"TIERWISE_RUNTIME": value})).out
-    assert compose_services(out)["edge"]["environment"]["TIERWISE_RUNTIME"] == value
+    out = render(options(target="compose", settings={"TIERWISE_INFLUX_ORG": value})).out
+    assert compose_services(out)["edge"]["environment"]["TIERWISE_INFLUX_ORG"] == value
 
 
 @pytest.mark.parametrize(
@@ -338,3 +338,14 @@ def test_command_prints_how_to_apply_it(anomaly_detector: Path, tmp_path: Path) 
     assert printed["apply"] == f"kubectl apply --server-side -k {tmp_path / 'out'}"
     plain = CliRunner().invoke(deploy, [*arguments[:-5], "--set", "nonsense"])
     assert isinstance(plain.exception, ConfigurationError)
+
+
+def test_a_setting_that_the_service_would_refuse_is_refused_here(anomaly_detector: Path, tmp_path: Path) -> None:
+    options = DeployOptions(
+        model=anomaly_detector, out=tmp_path / "out", settings={"TIERWISE_LOG_FORMAT": "xml", "TIERWISE_THREADS": "two"}
+    )
+    with pytest.raises(
+        ConfigurationError, match=r"TIERWISE_LOG_FORMAT: expected auto.*TIERWISE_THREADS: expected a wh"
+    ):
+        render(options)
+    assert not (tmp_path / "out").exists()

@@ -77,6 +77,15 @@ def test_a_second_build_replaces_the_first(model: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".tierwise-device-*"))
 
 
+def test_a_folder_of_something_else_is_left_alone(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "project"
+    (out / "src").mkdir(parents=True)
+    (out / "src" / "main.c").write_text("mine")
+    with pytest.raises(ConfigurationError, match="holds other files and no device build"):
+        build(model, out, Options(host=True))
+    assert [path.name for path in out.rglob("*")] == ["src", "main.c"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

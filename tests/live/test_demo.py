@@ -31,7 +31,8 @@ async def test_the_embedded_broker_does_where_mosquitto_is_missing(
     settings = DemoSettings(model=str(anomaly_detector), requests=20, latency_ms=5, out=tmp_path / "out")
     result = await run_demo(settings, Listener(on_step=steps.append, on_row=rows.append))
 
-    assert result.problems == result.notes == ()
+    assert result.problems == ()
+    assert result.summary.left_out == {}
     assert result.summary.agreement == 1
     assert [(name, tier.answered, tier.errors) for name, tier in result.summary.tiers.items()] == [
         ("device", 20, 0),
@@ -56,7 +57,9 @@ async def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
 
 
 async def test_a_name_that_no_folder_can_have_is_no_model(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="neither one of anomaly-detector, digits nor a folder"):
+    with pytest.raises(
+        ConfigurationError, match="neither one of anomaly-detector, digits nor a model file nor a folder"
+    ):
         await run_demo(DemoSettings(model="m" * 300, out=tmp_path / "out"))
 
 
@@ -64,6 +67,10 @@ def test_the_command_that_does_it_again_is_complete() -> None:
     settings = DemoSettings(model="my models/x", requests=7, edge_runtime="litert", latency_ms=12.5, seed=3)
     assert settings.command() == (
         "tierwise demo --model 'my models/x' --requests 7 --rate 50 --edge-runtime litert --latency-ms 12.5 --seed 3"
+    )
+    assert (
+        DemoSettings().command()
+        == "tierwise demo --model anomaly-detector --requests 200 --rate 50 --latency-ms 50 --seed 0"
     )
     assert DemoSettings(device=False).command().endswith(" --seed 0 --no-device")
     assert DemoSettings(board="my board.yaml").command().endswith(" --seed 0 --board 'my board.yaml'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import msgspec
 import numpy as np
@@ -313,3 +314,16 @@ def test_sensors_lists_and_named_arrays_are_encoded() -> None:
     assert msgspec.json.decode(payloads.encode_request("a", 1, [1, 2.5]))["features"] == [1, 2.5]
     named = payloads.encode_request("a", 1, {"x": np.ones((1, 2), np.float32)})
     assert msgspec.json.decode(named)["features"] == {"x": [[1.0, 1.0]]}
+
+
+@pytest.mark.parametrize(
+    ("payload", "said"),
+    [
+        (b'{"device_id": "d", "timestamp_us": 0, "features": [1, NaN]}', "features: NaN; inputs must be finite"),
+        (b'{"features": {"a": [1], "b": [2, -Infinity]}, "device_id": "d"}', "b: -Infinity; inputs must be finite"),
+        (b'{"features": [' + b"1, " * 5000 + b"Infinity]}", "features: Infinity;"),
+    ],
+)
+def test_what_json_cannot_say_is_told_with_its_field(payload: bytes, said: str) -> None:
+    with pytest.raises(InvalidInputError, match=re.escape(said)):
+        payloads.decode_request(payload, received_ns=0)

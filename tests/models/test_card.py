@@ -131,6 +131,14 @@ class TestRoundTrip:
         save_card(card, folder)
         assert load_card(folder) == card
 
+    @pytest.mark.parametrize(
+        "label", ["?0", "? 0", "-", "- a", ":", "a: b", "#", "no", "1e3", "~", "{", "a,b", "'", " "]
+    )
+    def test_labels_that_yaml_takes_for_something_else(self, tmp_path: Path, label: str) -> None:
+        card = binary(labels=("plain", label))
+        save_card(card, tmp_path)
+        assert load_card(tmp_path) == card
+
     def test_yaml_1_2_words(self, tmp_path: Path) -> None:
         """``no`` and ``yes`` are words, not booleans."""
         assert load_card(write(tmp_path)).labels == ("no", "yes")
@@ -146,15 +154,20 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("before", "after", "line", "message"),
         [
-            ("name: pump", "# name: pump", 3, "missing required field `name`"),
-            ("threshold: 0.5", "threshold: 0.5\ntreshold: 0.4", 16, "unknown field `treshold`"),
-            ("threshold: 0.5", "threshold: half", 15, "threshold: Expected `float | null`, got `str`"),
-            ("shape: [null, 32]", "shape: [null, many]", 8, "signature.inputs[0].shape[1]: Expected `int | null`"),
-            ("size_bytes: 3", "size_bytes: -3", 21, "artifacts[0].size_bytes: Expected `int` >= 0"),
+            ("name: pump", "# name: pump", 3, "name: is missing"),
+            (
+                "threshold: 0.5",
+                "threshold: 0.5\ntreshold: 0.4",
+                16,
+                "treshold: unknown key (did you mean `threshold`?)",
+            ),
+            ("threshold: 0.5", "threshold: half", 15, "threshold: expected `float | null`, got `str`"),
+            ("shape: [null, 32]", "shape: [null, many]", 8, "signature.inputs[0].shape[1]: expected `int | null`"),
+            ("size_bytes: 3", "size_bytes: -3", 21, "artifacts[0].size_bytes: expected `int` >= 0"),
             ("sha256: ba", "sha256: xx", 22, "artifacts[0].sha256"),
-            ("format: onnx", "format: gguf", 18, "artifacts[0].format: Invalid enum value 'gguf'"),
+            ("format: onnx", "format: gguf", 18, "artifacts[0].format: invalid enum value 'gguf'"),
             ("runtimes: [onnx]", "runtimes: []", 19, "artifacts[0].runtimes"),
-            ("version: 1.2.0", "version: 1.2", 3, "version: Expected `str`, got `float`"),
+            ("version: 1.2.0", "version: 1.2", 3, "version: expected `str`, got `float`"),
             ("version: 1.2.0", "version: ../1", 3, "version"),
             ("labels: [no, yes]", "labels: [no]", 2, "two labels"),
             ("threshold: 0.5\n", "", 2, "need a threshold"),
@@ -173,6 +186,17 @@ class TestErrors:
         assert text.startswith(f"{path}:{line}: "), text
         assert message in text
         assert "\n" not in text
+
+    def test_all_at_once(self, tmp_path: Path) -> None:
+        text = TEXT.replace("threshold:", "treshold:").replace("    dtype: float32\n    size", "    size")
+        path = write(tmp_path, text.replace("name: pump", "name: a pump"))
+        with pytest.raises(ModelFileError) as caught:
+            load_card(path)
+        assert str(caught.value).splitlines() == [
+            f"{path}:15: treshold: unknown key (did you mean `threshold`?)",
+            f"{path}:2: name: expected `str` matching regex '^[A-Za-z0-9][A-Za-z0-9._-]{{0,127}}\\\\Z'",
+            f"{path}:17: artifacts[0].dtype: is missing",
+        ]
 
     @pytest.mark.parametrize("text", ["", "just words", "- a\n- b", "[" * 1100, "a: &x [*x]", "\x00"])
     def test_what_is_no_card_is_refused(self, tmp_path: Path, text: str) -> None:

@@ -33,6 +33,8 @@ def test_draws_all_tiers_in_their_colours(tiers: tuple[str, ...], tmp_path: Path
     for tier in tiers:
         colour = [int(TIER_COLOURS[tier][at : at + 2], 16) for at in (1, 3, 5)]
         assert np.count_nonzero((pixels == colour).all(axis=2)) > 500, tier
+    edges = np.concatenate([pixels[:15].reshape(-1, 3), pixels[-15:].reshape(-1, 3), pixels[:, :15].reshape(-1, 3)])
+    assert (edges == 255).all(), "a margin all around"
 
 
 def test_without_matplotlib_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import logging
 
 import msgspec
 import pytest
 
-from tierwise.serving.logs import JsonFormatter, TextFormatter
+from tierwise.serving.logs import JsonFormatter, TextFormatter, configure_logging
+from tierwise.serving.settings import LogSettings
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 def record(**facts: object) -> logging.LogRecord:
@@ -30,3 +37,28 @@ def test_json_holds_the_facts_and_leaves_out_what_is_not_there() -> None:
     assert line["level"] == "info"
     assert line["requests"] == 3
     assert "http" not in line
+
+
+@pytest.mark.parametrize(
+    ("form", "stream", "formatter"),
+    [
+        ("auto", Terminal, TextFormatter),
+        ("auto", io.StringIO, JsonFormatter),
+        ("json", Terminal, JsonFormatter),
+        ("text", io.StringIO, TextFormatter),
+    ],
+)
+def test_by_default_people_get_text_and_programs_json(
+    form: str, stream: type[io.StringIO], formatter: type[logging.Formatter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", stream())
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    try:
+        root.handlers = []
+        configure_logging(LogSettings(format=form))
+        [handler] = root.handlers
+        assert type(handler.formatter) is formatter
+    finally:
+        root.handlers = before
+        root.setLevel(level)

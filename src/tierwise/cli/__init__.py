@@ -19,17 +19,18 @@ from tierwise.core.errors import (
     RequestError,
     TierwiseError,
 )
+from tierwise.core.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("tierwise.cli.demo:demo", "Answer real requests at the edge and in the cloud, side by side."),
+    "demo": ("tierwise.cli.demo:demo", "Answer real requests on the device, at the edge and in the cloud."),
     "serve": ("tierwise.cli.serve:serve", "Serve a model over MQTT and HTTP."),
     "cloud": ("tierwise.cli.serve:cloud", "Serve a model as a cloud tier with a simulated network delay."),
     "predict": ("tierwise.cli.predict:predict", "Run a model on a file of samples."),
     "simulate": ("tierwise.cli.simulate:simulate", "Run a scenario in virtual time: latency, accuracy, energy, cost."),
-    "model": ("tierwise.cli.model:model", "Create and inspect models."),
+    "model": ("tierwise.cli.model:model", "Create models, describe your own, look into them."),
     "deploy": ("tierwise.cli.deploy:deploy", "Write the manifests that run a model on Docker or Kubernetes."),
     "device": ("tierwise.cli.device:device", "Compile a model for a microcontroller, run it there, watch it."),
 }
@@ -54,6 +55,15 @@ class LazyGroup(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(f"{module_name}:{attribute} is not a command")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Like click's, which knows only commands that are imported, and so suggests none of these."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            ctx.fail(f"No such command {name!r}{did_you_mean(name, COMMANDS)}.")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the overview from the table alone."""

@@ -32,10 +32,18 @@ FOLDER = click.Path(path_type=Path)
     context_settings={"show_default": True},
     epilog="Example:  tierwise demo --model digits --edge-runtime litert --requests 500",
 )
-@click.option("--model", default="anomaly-detector", help="anomaly-detector, digits, or a model folder.")
+@click.option(
+    "--model",
+    default="anomaly-detector",
+    help="anomaly-detector, digits, or yours: an .onnx, .tflite or PyTorch file, or a model folder.",
+)
+@click.option("--samples", help="What to send, as .npz, .npy, .csv or .json; by default the model's, else random ones.")
 @click.option("--requests", default=200, help="Requests to each tier.")
 @click.option("--rate", "rate_hz", default=50.0, help="Requests a second to each tier.")
-@click.option("--edge-runtime", type=click.Choice(["onnx", "litert"]), default="onnx", help="What the edge runs.")
+@click.option("--edge-runtime", type=click.Choice(["onnx", "litert"]), help="What the edge runs; onnx where it can.")
+@click.option(
+    "--cloud-runtime", type=click.Choice(["torch", "onnx", "litert"]), default="torch", help="What the cloud runs."
+)
 @click.option("--latency-ms", default=50.0, help="One-way delay of the cloud's simulated network, in milliseconds.")
 @click.option("--device/--no-device", default=True, help="Also on an emulated microcontroller, where tools are there.")
 @click.option("--board", default="nucleo-l4r5zi", help="Board that the device's time and energy are modelled for.")
@@ -49,24 +57,28 @@ FOLDER = click.Path(path_type=Path)
 )
 @click.option("--seed", default=0, help="Which held-out samples, in which order.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-def demo(mqtt: str | None, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - fields of the settings
+def demo(mqtt: str | None, samples: str | None, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - fields of the settings
     """Answer real requests on the device, at the edge and in the cloud, side by side.
 
     Starts a private MQTT broker, an edge service, a cloud service behind a simulated network, firmware on an emulated
     microcontroller, and a sensor that sends held-out samples to each. Shows latency, accuracy and agreement, and writes
     trace.csv and report.html. The firmware's answers are real; its time and energy are modelled for the board.
+
+    Your own model runs on the tiers that it has a file for; the others are left out and told.
     """
     # Heavy imports belong to the command, not to `--help`.
+    from tierwise.cli.samples import read_labelled  # noqa: PLC0415
     from tierwise.live.demo import DemoSettings  # noqa: PLC0415
 
-    settings = DemoSettings(mqtt=_connection(mqtt), **options)
+    given = (samples, read_labelled(samples, option="--samples")) if samples is not None else None
+    settings = DemoSettings(mqtt=_connection(mqtt), samples=given, **options)
     _log_to_file(settings.out)
     result = _run(settings, show_progress=not as_json and sys.stderr.isatty())
     if as_json:
         _print_json(result)
     else:
-        _print(result)
-    for line in (*result.notes, *result.problems):
+        _print(result, settings)
+    for line in result.problems:
         click.echo(f"tierwise: {line}", err=True)
     sys.exit(1 if result.problems else 0)
 
@@ -172,33 +184,68 @@ def _print_json(result: DemoResult) -> None:
 
     from tierwise.report.summary import as_json  # noqa: PLC0415
 
-    files = {"trace": result.files.trace, "report": result.files.report, "figure": result.files.figure}
-    figures = as_json(result.summary) | {
-        "files": {name: str(path) if path else None for name, path in files.items()},
-        "problems": list(result.problems),
-        "notes": list(result.notes),
+    files = {name: None if path is None else str(path) for name, path in _files(result).items()}
+    click.echo(msgspec.json.encode(as_json(result.summary) | {"files": files, "problems": list(result.problems)}))
+
+
+def _files(result: DemoResult) -> dict[str, Path | None]:
+    from tierwise.live.results import FIRMWARE_NAME, LOG_NAME  # noqa: PLC0415
+
+    files = result.files
+    has_device = "device" in result.summary.tiers
+    return {
+        "report": files.report,
+        "trace": files.trace,
+        "log": files.trace.with_name(LOG_NAME),
+        "firmware": files.trace.with_name(FIRMWARE_NAME) if has_device else None,
+        "figure": files.figure,
     }
-    click.echo(msgspec.json.format(msgspec.json.encode(figures), indent=2))
 
 
-def _print(result: DemoResult) -> None:
+_WHAT = {
+    "report": "plots; opens in a browser without a network",
+    "trace": "a row a request, with every instant",
+    "log": "what the services said",
+    "firmware": "the device's C code and build report",
+    "figure": "for a README or a paper",
+}
+
+
+def _print(result: DemoResult, settings: DemoSettings) -> None:
     from rich.console import Console  # noqa: PLC0415
 
-    from tierwise.live.results import FIRMWARE_NAME, LOG_NAME  # noqa: PLC0415
     from tierwise.report.tables import summary_view  # noqa: PLC0415
 
-    Console(highlight=False).print(summary_view(result.summary))
+    console = Console(highlight=False)
+    with console.capture() as shown:
+        console.print(summary_view(result.summary))
+    # rich pads every line of a table to its full width
+    click.echo("\n".join(line.rstrip() for line in shown.get().splitlines()).strip("\n"))
     click.echo()
-    files = result.files
-    click.echo(f"report   {files.report} (plots; opens in a browser without a network)")
-    click.echo(f"trace    {files.trace} (a row a request, with every instant)")
-    click.echo(f"log      {files.trace.with_name(LOG_NAME)} (what the services said)")
-    if "device" in result.summary.tiers:
-        click.echo(f"firmware {files.trace.with_name(FIRMWARE_NAME)} (the device's C code and build report)")
-    if files.figure is not None:
-        click.echo(f"picture  {files.figure}")
-    else:
-        click.echo(f"tierwise: {files.note}", err=True)
+    for name, path in _files(result).items():
+        if path is not None:
+            click.echo(f"{name:<8} {path} ({_WHAT[name]})")
+    if result.files.note is not None:
+        click.echo(f"tierwise: {result.files.note}", err=True)
     click.echo()
-    click.echo("Next: tierwise demo --model digits --edge-runtime litert, or your own model:")
-    click.echo("      tierwise serve --model YOUR.onnx --mqtt HOST:PORT")
+    program = _program()
+    for words, command in zip(("Next:", "     "), _next(settings), strict=True):
+        click.echo(f"{words} {program} {command}")
+
+
+def _next(settings: DemoSettings) -> tuple[str, str]:
+    """Two commands worth trying after this one."""
+    import shlex  # noqa: PLC0415
+
+    from tierwise.models.catalog import RECIPES  # noqa: PLC0415
+
+    if settings.model not in RECIPES:
+        model = shlex.quote(settings.model)
+        return f"serve --model {model} --mqtt off", f"deploy {model} --target compose --out deployed"
+    return "demo --model YOUR.onnx", f"serve --model {settings.models / settings.model} --mqtt off"
+
+
+def _program() -> str:
+    """How to call this program again: as somebody typed it where that was a path, as ``make`` does."""
+    typed = Path(sys.argv[0])
+    return str(typed) if not typed.is_absolute() and len(typed.parts) > 1 else "tierwise"

@@ -12,16 +12,26 @@ from tierwise.core.errors import ConfigurationError
 @click.command(epilog="Example:  tierwise deploy models/digits --target k3s --replicas 2 --out deployment")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
-    "--target", default="k3s", show_default=True, help="k3s, dev or minimal (Kubernetes), or compose (Docker)."
+    "--target",
+    default="k3s",
+    show_default=True,
+    metavar="[k3s|dev|minimal|compose]",
+    help="k3s, dev or minimal (Kubernetes), or compose (Docker).",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write; one of ours is replaced.")
-@click.option("--tier", default="edge", show_default=True, help="edge or cloud; compose has both.")
+@click.option(
+    "--tier", default="edge", show_default=True, metavar="[edge|cloud]", help="edge or cloud; compose has both."
+)
 @click.option("--image", help="Image of the service as NAME:VERSION; tierwise:TIER by default.")
 @click.option("--replicas", type=int, help="Number of replicas; the least number where they are scaled.")
 @click.option("--max-replicas", type=int, help="Largest number of replicas (k3s).")
 @click.option("--namespace", default="tierwise", show_default=True, help="Namespace of all objects.")
 @click.option(
-    "--delivery", default="configmap", show_default=True, help="How pods get the model: configmap, pvc or url."
+    "--delivery",
+    default="configmap",
+    show_default=True,
+    metavar="[configmap|pvc|url]",
+    help="How pods get the model: configmap, pvc or url.",
 )
 @click.option("--model-url", help="Where pods download the model (an artifact or model.yaml); implies --delivery url.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the service; repeatable.")

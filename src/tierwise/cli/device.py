@@ -22,7 +22,8 @@ def device() -> None:
 
 
 @device.command(
-    epilog="Example:  tierwise device build models/digits/digits-int8.tflite --out firmware",
+    short_help="Turn an int8 model into C and Cortex-M firmware.",
+    epilog="Example:  tierwise device build models/digits --out firmware",
 )
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--out", type=FOLDER, required=True, help="Folder of the C, the firmware and build.json.")
@@ -32,8 +33,8 @@ def device() -> None:
 )
 @click.option("--host", is_flag=True, help="A program of this machine; needs no ARM toolchain.")
 @click.option("--portable", is_flag=True, help="Portable kernels only, without DSP instructions.")
-@click.option("--name", help="Name of the model; by default that of the file.")
-@click.option("--model-version", default="1", show_default=True, help="Version of the model.")
+@click.option("--name", help="Name of the model; by default that of its card, or of the file.")
+@click.option("--model-version", help="Version of the model; by default that of its card, or 1.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def build(
     model: Path,
@@ -42,12 +43,12 @@ def build(
     board: str | None,
     optimize: str,
     name: str | None,
-    model_version: str,
+    model_version: str | None,
     host: bool,
     portable: bool,
     as_json: bool,
 ) -> None:
-    """Turn an int8 .tflite MODEL into C and into Cortex-M firmware.
+    """Turn MODEL, a model folder or an int8 .tflite file, into C and into Cortex-M firmware.
 
     The C in OUT/src needs no heap and no library; the firmware answers inference requests over a serial line and gives
     bit for bit the answers of TensorFlow Lite Micro.
@@ -56,10 +57,20 @@ def build(
 
     from tierwise.device.boards import DEFAULT_BOARD, load_board  # noqa: PLC0415
     from tierwise.device.build import Options, build_for_board  # noqa: PLC0415
+    from tierwise.device.source import find_device_model  # noqa: PLC0415
 
-    options = Options(optimize=optimize, host=host, fast=False if portable else None, name=name, version=model_version)
+    source = find_device_model(model)
+    options = Options(
+        optimize=optimize,
+        host=host,
+        fast=False if portable else None,
+        name=name or source.name,
+        version=model_version or source.version,
+        labels=source.labels,
+        threshold=source.threshold,
+    )
     profile = load_board(board or DEFAULT_BOARD)
-    report = build_for_board(model, out, options, profile, required=board is not None)
+    report = build_for_board(source.file, out, options, profile, required=board is not None)
     if as_json:
         click.echo(msgspec.json.encode(report))
     else:
@@ -71,7 +82,7 @@ def build(
     epilog="Example:  tierwise device run firmware --input samples.csv --json",
 )
 @click.argument("folder", type=FOLDER)
-@click.option("--input", "source", required=True, help="Samples as .json, .csv or .npy; - reads standard input.")
+@click.option("--input", "source", required=True, help="Samples as .npz, .npy, .csv or .json; - reads standard input.")
 @click.option("--board", help="Board whose time and energy are modelled; by default that of the build.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def run(folder: Path, source: str, board: str | None, *, as_json: bool) -> None:
@@ -123,7 +134,7 @@ def monitor(folder: Path) -> None:
 @click.option("--mqtt", required=True, metavar="HOST:PORT", help="Broker as HOST:PORT.")
 @click.option("--device-id", required=True, help="Name of the device in topics and messages.")
 @click.option(
-    "--input", "source", help="Samples that the device senses, as .json, .csv or .npy; - reads standard input."
+    "--input", "source", help="Samples that the device senses, as .npz, .npy, .csv or .json; - reads standard input."
 )
 @click.option(
     "--role",
@@ -211,8 +222,10 @@ def _profile(board: str | None) -> BoardProfile | None:
 def _as_json(report: Build, answers: list[Measured], profile: BoardProfile | None) -> dict[str, Any]:
     counts = [answer.instructions for answer in answers]
     known = [None if profile is None else count for count in counts]
+    labels = _labels(report, answers)
     stacks = [answer.stack_bytes for answer in answers if answer.stack_bytes is not None]
     return {
+        **({} if labels is None else {"labels": labels}),
         "outputs": [[float(v) for values in answer.outputs for v in values.ravel()] for answer in answers],
         "raw_outputs": [[v.item() for values in answer.raw for v in values.ravel()] for answer in answers],
         "instructions": counts,
@@ -229,34 +242,47 @@ def _as_json(report: Build, answers: list[Measured], profile: BoardProfile | Non
     }
 
 
+def _labels(report: Build, answers: list[Measured]) -> list[str] | None:
+    """A word for each first output, where the model's card has some."""
+    labels = [report.label_of(answer.outputs[0].ravel() if report.threshold is None else answer.outputs[0].item())
+              for answer in answers]  # fmt: skip
+    return [label for label in labels if isinstance(label, str)] or None
+
+
 def _values(answer: Measured) -> str:
     return " ".join(f"{value:.6g}" for values in answer.outputs for value in values.ravel())
 
 
 def _print_answers(report: Build, answers: list[Measured], profile: BoardProfile | None) -> None:
-    for answer in answers:
-        click.echo(_values(answer))
+    labels = _labels(report, answers) or [""] * len(answers)
+    for answer, label in zip(answers, labels, strict=True):
+        click.echo(f"{_values(answer)}\t{label}".rstrip())
     counts = [answer.instructions for answer in answers if answer.instructions is not None]
     if not counts:
         click.echo(f"instructions: not measured (target {report.target})", err=True)
         return
+    from tierwise.report import words  # noqa: PLC0415 -- heavy imports belong to the command
+
     mean = sum(counts) / len(counts)
-    click.echo(f"instructions: {mean:,.0f} an inference, counted on {report.target}", err=True)
+    click.echo(f"instructions: {mean:,.0f} an inference, counted on the emulated {report.target}", err=True)
     if profile is not None:
         click.echo(
-            f"modelled for {profile.name}: {profile.latency_ms(mean):.3g} ms, {profile.energy_mj(mean):.3g} mJ "
-            "an inference (not measured)",
+            f"modelled for the board {profile.name}: {words.ms(profile.latency_ms(mean))} ms, "
+            f"{words.energy(profile.energy_mj(mean))} an inference (not measured)",
             err=True,
         )
 
 
 def _print_build(report: Build, out: Path) -> None:
-    click.echo(f"{report.model} (CRC32 {report.model_crc32}) for {report.target} in {out}")
+    from tierwise.device.manifest import HOST  # noqa: PLC0415 -- heavy imports belong to the command
+
+    where = "this machine" if report.target == HOST else f"the emulated machine {report.target}"
+    click.echo(f"{report.model} {report.model_version} (CRC32 {report.model_crc32}) for {where} in {out}")
     if report.flash_bytes is not None and report.ram_bytes is not None:
         click.echo(f"  flash {report.flash_bytes:,} bytes, RAM {report.ram_bytes:,} bytes", nl=False)
         click.echo(f" (arena {report.arena_bytes:,}, stack {report.stack_bytes:,})")
-        board = report.board or "no board: it fits none of the known ones"
-        click.echo(f"  board {board}; SHA-256 of the firmware {report.firmware_sha256[:16]}…")
+        board = f"fits the board {report.board}" if report.board else "fits no known board"
+        click.echo(f"  {board}; SHA-256 of the firmware {report.firmware_sha256[:16]}…")
     else:
         click.echo(f"  arena {report.arena_bytes:,} bytes; instructions will not be measured")
     for step in report.steps:

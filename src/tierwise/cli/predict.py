@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tierwise.cli.choices import RUNTIME
+
 if TYPE_CHECKING:
     from tierwise.core.messages import Answer, Prediction
+    from tierwise.models.card import ModelCard
+    from tierwise.models.samples import Samples
 
 
 @click.command(epilog="Example:  tierwise predict --model models/digits --input samples.csv --json")
@@ -21,25 +25,29 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="An artifact (.onnx, .tflite, .pt, .pth, .pt2, .safetensors) or a folder with model.yaml.",
 )
-@click.option("--input", "source", required=True, help="Samples as .json, .csv or .npy; - reads standard input.")
-@click.option("--runtime", help="onnx, litert, torch or tflm; by default the one that fits.")
+@click.option("--input", "source", required=True, help="Samples as .npz, .npy, .csv or .json; - reads standard input.")
+@click.option("--runtime", type=RUNTIME, help="By default the one that fits the file.")
 @click.option("--trust-pickle", is_flag=True, help="Load a pickled PyTorch module, which runs code from the file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def predict(path: Path, source: str, runtime: str | None, *, trust_pickle: bool, as_json: bool) -> None:
-    """Run a model on samples: one, or a batch with a row each."""
+    """Run a model on samples: one, or a batch with a row each.
+
+    Where the samples are labelled (labels in the .npz, or a column of the .csv headed label) and the model's card names
+    its labels, the share of right answers is told too, on standard error.
+    """
     import msgspec  # noqa: PLC0415 -- heavy imports belong to the command
 
-    from tierwise.cli.samples import read_samples  # noqa: PLC0415
+    from tierwise.cli.samples import read_labelled  # noqa: PLC0415
     from tierwise.core.clocks import monotonic_ns  # noqa: PLC0415
     from tierwise.core.messages import Answer  # noqa: PLC0415
     from tierwise.messaging.payloads import ensure_finite  # noqa: PLC0415
     from tierwise.serving.model import load_model  # noqa: PLC0415
     from tierwise.serving.settings import ModelSettings  # noqa: PLC0415
 
-    features = read_samples(source)
+    samples = read_labelled(source)
     received_ns = monotonic_ns()
     model = load_model(ModelSettings(path=path, runtime=runtime, trust_pickle=trust_pickle), tier="edge")
-    inputs, is_batch = model.adapt(features)
+    inputs, is_batch = model.adapt(samples.features)
     started_ns = monotonic_ns()
     outputs = model.run(inputs)
     finished_ns = monotonic_ns()
@@ -58,12 +66,28 @@ def predict(path: Path, source: str, runtime: str | None, *, trust_pickle: bool,
     }
     result |= {"label": label} if label is not None else {}
     result |= {"outputs": named} if named is not None else {}
+    accuracy = _accuracy(model.card, samples, label)
+    result |= {"accuracy": accuracy} if accuracy is not None else {}
     encoded = ensure_finite(msgspec.json.encode(result), answer)  # what a service would not answer is no answer here
     if as_json:
         click.echo(encoded)
         return
     for line in _lines(answer, is_batch=is_batch):
         click.echo(line)
+    if accuracy is not None:
+        click.echo(f"accuracy {accuracy:.4g} on {len(samples)} samples", err=True)
+
+
+def _accuracy(card: ModelCard | None, samples: Samples, label: str | list[str] | None) -> float | None:
+    """The share of right labels; ``None`` where nothing says what the samples are, or the model names no labels."""
+    from tierwise.models.samples import class_indices  # noqa: PLC0415 -- heavy imports belong to the command
+
+    truth = class_indices(samples, card.labels) if card is not None and card.labels else None
+    if card is None or truth is None or label is None:
+        return None
+    said = [label] if isinstance(label, str) else label
+    right: list[bool] = [card.labels[index] == word for index, word in zip(truth, said, strict=True)]
+    return sum(right) / len(right)
 
 
 def _lines(answer: Answer, *, is_batch: bool) -> list[str]:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import types
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import click
 
 from tierwise.serving.endpoints import broker_from_environment, parse_endpoint
-from tierwise.serving.settings import OFF, Endpoint, Field, build, fields
+from tierwise.serving.environment import PORTS, plain_type, unknown_variables
+from tierwise.serving.settings import OFF, Endpoint, Field, ServiceSettings, build, choices, fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+log = logging.getLogger(__name__)
+
 MQTT = "mqtt__endpoint"
-PORTS: dict[tuple[str, ...], tuple[int, int]] = {("mqtt", "endpoint"): (1883, 1), ("http", "endpoint"): (8080, 0)}
-"""Of each endpoint the default port, and the lowest one: a server may take any free port (0), a client may not."""
 
 
 class EndpointType(click.ParamType[Endpoint | str]):
@@ -46,7 +47,7 @@ def _origin(param: click.Parameter | None, ctx: click.Context | None) -> str:
 
 
 def _option(field: Field, default: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:  # noqa: ANN401 -- of any setting
-    kind = _plain(field.type)
+    kind = plain_type(field.type)
     options: dict[str, Any] = {"envvar": field.setting.env, "help": field.setting.help, "show_envvar": True}
     if isinstance(default, Endpoint):
         default = str(default)
@@ -60,15 +61,29 @@ def _option(field: Field, default: Any) -> Callable[[Callable[..., None]], Calla
         options |= {"type": EndpointType(*PORTS[field.path])}
     elif kind is Path:
         options |= {"type": click.Path(path_type=Path)}
+    elif words := choices(field):
+        options |= {"type": click.Choice(words)}
     else:
         options |= {"type": kind}
     return click.option(field.setting.option, ".".join(field.path).replace(".", "__"), **options)
 
 
-def _plain(kind: Any) -> Any:  # noqa: ANN401 -- a type
-    if get_origin(kind) in {Union, types.UnionType}:
-        return next(part for part in get_args(kind) if part is not type(None))
-    return kind
+class GroupedCommand(click.Command):
+    """Help with a section for each group of settings, titled by what the group is."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Options in the order of the settings; help itself comes last."""
+        titles = {name: (kind.__doc__ or name) for name, kind in get_type_hints(ServiceSettings).items()}
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            group, separator, _ = (param.name or "").partition("__")
+            record = param.get_help_record(ctx)
+            if record is not None:
+                title = titles[group].splitlines()[0].rstrip(".") if separator else "The service"
+                sections.setdefault(title, []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
 
 
 def service_options(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:  # noqa: ANN401 -- values of any setting
@@ -95,10 +110,15 @@ def _run(options: dict[str, Any]) -> None:
         options[name] = options[name] if isinstance(options[name], Endpoint) else None
     settings = build({tuple(name.split("__")): value for name, value in options.items()})
     configure_logging(settings.log)
+    for line in unknown_variables(os.environ):
+        log.warning(line)
     run_service(settings)
 
 
-@click.command(epilog="Example:  tierwise serve --model models/digits --mqtt localhost:1883 --http 0.0.0.0:8080")
+@click.command(
+    cls=GroupedCommand,
+    epilog="Example:  tierwise serve --model models/digits --mqtt localhost:1883 --http 0.0.0.0:8080",
+)
 @service_options()
 def serve(**options: Any) -> None:  # noqa: ANN401 -- values of any setting
     """Serve a model over MQTT and HTTP until SIGTERM or Ctrl-C.
@@ -108,7 +128,10 @@ def serve(**options: Any) -> None:  # noqa: ANN401 -- values of any setting
     _run(options)
 
 
-@click.command(epilog="Example:  tierwise cloud --model models/digits --request-topic ml/cloud/inference/request")
+@click.command(
+    cls=GroupedCommand,
+    epilog="Example:  tierwise cloud --model models/digits --request-topic ml/cloud/inference/request",
+)
 @service_options(tier="cloud", delay__latency_ms=50.0, http__endpoint="off")
 def cloud(**options: Any) -> None:  # noqa: ANN401 -- values of any setting
     """Serve a model as the cloud tier: PyTorch, behind a simulated network delay.

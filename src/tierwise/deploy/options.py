@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tierwise.core.errors import ConfigurationError
+from tierwise.core.suggest import did_you_mean
+from tierwise.serving import environment
 from tierwise.serving.settings import fields
 
 if TYPE_CHECKING:
@@ -118,12 +120,12 @@ def _settings(options: DeployOptions) -> list[str]:
         if name in _OURS:
             problems.append(f"--set {name} cannot be set here: {_OURS[name]}")
         elif name not in known:
-            problems.append(f"--set {name} cannot be set here; see docs/settings.md")
+            problems.append(f"--set {name} cannot be set here{did_you_mean(name, known)}; see docs/settings.md")
         elif options.target == "compose" and name in _COMPOSE_SETS:
             problems.append(f"--set {name} cannot be set here: docker/compose.yaml sets it for each service")
         if found := _CHANGED_ON_THE_WAY.search(value):
             problems.append(f"--set {name}: {found[0]!r} is not possible here (quotes, $, \\, comments, line breaks)")
-    return problems
+    return problems + [f"--set {told}" for told in environment.problems(options.settings)]
 
 
 def _changed(options: DeployOptions, names: tuple[str, ...]) -> list[str]:

@@ -76,7 +76,7 @@ class BridgeSettings:
     board: BoardProfile | None = None
     """Models ``inference_time_ms`` and energy from counted instructions; without it, the emulation's own time."""
     label_of: Callable[[Prediction], str | list[str] | None] | None = None
-    """The model card's labels."""
+    """The word for a prediction; by default that of the card from which the device was built."""
     deadline_s: float = 10.0
     """For the edge's answer to a sensor."""
     max_waiting: int = 64
@@ -268,7 +268,7 @@ class DeviceBridge:
             received_ns=received_ns,
             started_ns=started_ns,
             finished_ns=finished_ns,
-            label=self.settings.label_of(columns[0]) if self.settings.label_of is not None else None,
+            label=(self.settings.label_of or build.label_of)(columns[0]),
             outputs=dict(zip(names, columns, strict=True)) if len(columns) > 1 else None,
             request_id=request_id,
         )
@@ -308,14 +308,16 @@ async def run_bridge(
 ) -> None:
     """Starts the device built in ``folder`` and its bridge, and drives it with ``samples``, one after the other.
 
-    ``on_line`` hears each answer as JSON. With ``serve_topic`` it goes on until cancelled.
+    ``on_line`` hears each answer as JSON, with a tab and its label where it has one. With
+    ``serve_topic`` it goes on until cancelled.
     """
     async with Emulator(folder) as emulator, DeviceBridge(emulator, connection, settings) as bridge:
         for sample in samples:
             single = {name: values[0] for name, values in sample.items()}
             features = single if len(single) > 1 else next(iter(single.values()))
             answer = await (bridge.ask(features) if as_sensor else bridge.infer(features))
-            on_line(msgspec.json.encode(answer.prediction).decode())
+            words = [] if answer.label is None else [answer.label if isinstance(answer.label, str) else answer.label[0]]
+            on_line("\t".join([msgspec.json.encode(answer.prediction).decode(), *words]))
         if settings.serve_topic is not None:
             await asyncio.Event().wait()
 

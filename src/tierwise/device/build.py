@@ -58,6 +58,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
     """Name of the model; by default that of the file."""
     version: str = "1"
+    labels: tuple[str, ...] = ()
+    threshold: float | None = None
+    """Of the model card: a bridge puts the word for a prediction into the answer."""
     flags: tuple[str, ...] = ()
     """Further flags of the compiler (sanitizers, -Werror)."""
 
@@ -92,8 +95,9 @@ def build(model: Path, out: Path, options: Options | None = None) -> Build:
 
     The model is checked and compiled in a temporary folder first, so ``out`` changes only when all has succeeded.
     Raises ``ModelFileError`` (unreadable), ``UnsupportedModelError`` (an operator, or too large for machine or
-    board), ``DependencyError`` (no compiler) and ``ConfigurationError`` (options).
+    board), ``DependencyError`` (no compiler) and ``ConfigurationError`` (options, or a folder that holds other files).
     """
+    _check_replaceable(out)
     compilation = prepare(model, options or Options())
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tierwise-device-", dir=out.parent) as work:
@@ -207,6 +211,8 @@ def _compile(folder: Path, sources: Sequence[str], compilation: Compilation) -> 
         firmware=firmware,
         firmware_sha256=hashlib.sha256((folder / firmware).read_bytes()).hexdigest(),
         steps=tuple(_step_report(step) for step in compilation.steps),
+        labels=options.labels,
+        threshold=options.threshold,
         memory=tuple(BlockReport(b.label, b.offset, b.bytes, b.first, b.last) for b in compilation.plan.blocks),
     )
 
@@ -234,6 +240,12 @@ def _step_report(step: Step | Alias) -> StepReport:
     if isinstance(step, Alias):
         return StepReport(step.operator.name, step.operator.index, "none")
     return StepReport(step.operator.name, step.operator.index, step.kernel, step.macs, _flash(step), step.note)
+
+
+def _check_replaceable(out: Path) -> None:
+    """Only an empty folder, or one with a device build, may be written to."""
+    if out.is_dir() and any(out.iterdir()) and not (out / BUILD_FILE).exists():
+        raise ConfigurationError(f"{out} holds other files and no device build: name an empty or new folder")
 
 
 def _replace(folder: Path, out: Path) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from tierwise.core.errors import ConfigurationError
 from tierwise.core.tensors import Signature  # noqa: TC001 - msgspec resolves it when it decodes
 from tierwise.device.machines import MACHINES, Machine
+from tierwise.models.labels import label_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from tierwise.core.messages import Prediction
 
 BUILD_FILE: Final = "build.json"
 HOST: Final = "host"
@@ -64,6 +69,12 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     firmware_sha256: str
     steps: tuple[StepReport, ...]
     memory: tuple[BlockReport, ...]
+    labels: tuple[str, ...] = ()
+    threshold: float | None = None
+
+    def label_of(self, prediction: Prediction | NDArray[Any]) -> str | list[str] | None:
+        """The card's word for a prediction, where the card has labels. Raises ``InferenceError``."""
+        return label_of(prediction, self.labels, self.threshold, model=self.model)
 
 
 def read_build(folder: Path) -> Build:

@@ -9,32 +9,38 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tierwise.core.errors import ConfigurationError
+import msgspec
+
+from tierwise.core.errors import ConfigurationError, ModelError
 from tierwise.device.boards import DEFAULT_BOARD, load_board
 from tierwise.device.bridge import DEVICE_REQUEST_TOPIC
 from tierwise.live.broker import private_broker
 from tierwise.live.device import TIER as DEVICE
 from tierwise.live.device import NoDeviceError, own_board
+from tierwise.live.models import find_model
 from tierwise.live.results import FIRMWARE_NAME, Files, make_folder, write_results
-from tierwise.live.samples import held_out_samples
+from tierwise.live.samples import choose_samples
 from tierwise.live.sensor import Pace, Sensor, Target
 from tierwise.live.services import START_TIMEOUT_S, ServiceSpec, StatusWatch, started
-from tierwise.live.training import train_in_child
 from tierwise.messaging.settings import MqttConnectionSettings
 from tierwise.messaging.topics import CLOUD_REQUEST_TOPIC, REQUEST_TOPIC
-from tierwise.models.card import CARD_NAME, load_card
-from tierwise.models.catalog import RECIPES
-from tierwise.report.summary import Summary, TierFacts, summarise
+from tierwise.report.summary import Summary, TierFacts, summarise, tier_rank
+from tierwise.runtimes.loading import missing_package
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from tierwise.core.trace import TraceRow
     from tierwise.live.device import OwnBoard
+    from tierwise.live.models import FoundModel
     from tierwise.live.processes import Child
-    from tierwise.models.card import ModelCard
+    from tierwise.live.samples import Chosen
+    from tierwise.models.samples import Samples
 
-CLOUD_RUNTIME = "torch"
+EDGE_RUNTIMES = ("onnx", "litert")
+"""In order of preference."""
+CLOUD_RUNTIMES = ("torch", "onnx", "litert")
+_FILES = {"onnx": "an .onnx file", "litert": "a .tflite file", "torch": "a .pt2, .pt, .pth or .safetensors file"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +48,16 @@ class DemoSettings:
     """What to run. ``mqtt`` is the user's broker; ``None`` starts a private one."""
 
     model: str = "anomaly-detector"
-    """A model that tierwise can create, or a folder with a ``model.yaml`` and held-out samples."""
+    """A model that tierwise can create, an artifact, or a folder with a ``model.yaml``."""
+    samples: tuple[str, Samples] | None = None
+    """Samples to send, with the name of where they come from; else those of the model's card, else random ones."""
     requests: int = 200
     """To each tier."""
     rate_hz: float = 50.0
     """Requests a second to each tier."""
-    edge_runtime: Literal["onnx", "litert"] = "onnx"
+    edge_runtime: Literal["onnx", "litert"] | None = None
+    """``None`` for ``onnx`` where the model has such a file, else ``litert``."""
+    cloud_runtime: Literal["torch", "onnx", "litert"] = "torch"
     latency_ms: float = 50.0
     """Delay of the cloud's simulated network, one way."""
     device: bool = True
@@ -63,7 +73,10 @@ class DemoSettings:
     def command(self) -> str:
         """The command that does the same again."""
         parts = ["tierwise", "demo", "--model", self.model, "--requests", str(self.requests)]
-        parts += ["--rate", f"{self.rate_hz:g}", "--edge-runtime", self.edge_runtime]
+        parts += ["--rate", f"{self.rate_hz:g}"]
+        parts += [] if self.samples is None else ["--samples", self.samples[0]]
+        parts += [] if self.edge_runtime is None else ["--edge-runtime", self.edge_runtime]
+        parts += [] if self.cloud_runtime == "torch" else ["--cloud-runtime", self.cloud_runtime]
         parts += ["--latency-ms", f"{self.latency_ms:g}", "--seed", str(self.seed)]
         parts += [] if self.device else ["--no-device"]
         parts += ["--board", self.board] if self.board != DEFAULT_BOARD else []
@@ -84,13 +97,12 @@ class Listener:
 class DemoResult:
     """The figures, where they are written, and what went wrong on the way.
 
-    ``notes`` say what is not shown because this machine or this model lacks something; that is no failure.
+    A tier that is left out because this machine or this model lacks something (``summary.left_out``) is no failure.
     """
 
     summary: Summary
     files: Files
     problems: tuple[str, ...]
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +129,16 @@ async def run_demo(settings: DemoSettings, listener: Listener | None = None) -> 
     hear = listener or Listener()
     _check(settings)
     make_folder(settings.out)
-    folder, card = await _model(settings, hear)
+    model = await find_model(settings.model, settings.models, on_step=hear.on_step)
+    card = model.card
     token = secrets.token_hex(3)
-    specs = _specs(settings, folder, token=token)
+    specs, left_out = _specs(settings, model, token=token)
+    if not specs and not (settings.device and model.has_int8):
+        raise ModelError(f"no tier can run {settings.model}: {'; '.join(left_out.values())}")
     facts = {spec.tier: TierFacts(spec.runtime, card.artifact_for(spec.runtime).file) for spec in specs}
-    samples = held_out_samples(card, folder, count=settings.requests, seed=settings.seed)
+    given = settings.samples[1] if settings.samples is not None else None
+    chosen = choose_samples(card, model.folder, given, count=settings.requests, seed=settings.seed)
+    samples = chosen.samples
     async with contextlib.AsyncExitStack() as stack:
         hear.on_step("starting the broker" if settings.mqtt is None else "connecting to the broker")
         broker = await stack.enter_async_context(_broker(settings))
@@ -133,33 +150,40 @@ async def run_demo(settings: DemoSettings, listener: Listener | None = None) -> 
         }
         # The services take seconds to start; meanwhile the firmware is built.
         device: OwnBoard | None = None
-        notes: tuple[str, ...] = ()
         if settings.device:
             hear.on_step("building the firmware of the device")
-            device, notes = await _device(settings, stack, broker, (folder, card), token)
+            try:
+                device = await _device(settings, stack, broker, model, token)
+            except NoDeviceError as error:
+                if not specs:
+                    raise ModelError(f"no tier can run {settings.model}: {error}") from error
+                left_out[DEVICE] = str(error)
         for spec, child in services.items():
             hear.on_step(f"starting the {spec.tier} service with {spec.runtime}")
             await child.wait_ready(lambda spec=spec: watch.is_online(spec.service_id), timeout_s=START_TIMEOUT_S)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
-        hear.on_step("asking the edge and the cloud")
         name = f"demo-sensor-{token}"
-        async with Sensor(broker.settings, device_id=name, model=card.name, on_row=hear.on_row) as sensor:
-            targets = [Target(spec.tier, spec.topic) for spec in specs]
-            rows = await sensor.send(samples, targets, Pace(rate_hz=settings.rate_hz))
+        rows: list[TraceRow] = []
+        if specs:
+            hear.on_step(f"asking the {' and the '.join(spec.tier for spec in specs)}")
+            async with Sensor(broker.settings, device_id=name, model=card.name, on_row=hear.on_row) as sensor:
+                targets = [Target(spec.tier, spec.topic) for spec in specs]
+                rows = await sensor.send(samples, targets, Pace(rate_hz=settings.rate_hz))
         if device is not None:  # by itself, so that it disturbs nobody's latency
             hear.on_step("asking the device")
             rows += await device.ask(samples, broker.settings, device_id=name, model=card.name, on_row=hear.on_row)
             facts[DEVICE] = device.facts(rows)
         problems = [_ended(child) for child in services.values() if child.exit_code is not None]
         hear.on_step("stopping the services")
-    summary = summarise(rows, facts=facts)
+    summary = msgspec.structs.replace(
+        summarise(rows, facts=facts), left_out={name: left_out[name] for name in sorted(left_out, key=tier_rank)},
+        caveat=_caveat(chosen),
+    )  # fmt: skip
     if device is not None and (asked := summary.tiers[DEVICE].requests) < settings.requests:
         problems.append(f"the device stopped answering; it was asked {asked} of {settings.requests} samples")
     problems += [f"the {name} answered nothing" for name, tier in summary.tiers.items() if not tier.answered]
     rows.sort(key=lambda row: (row.created_us, row.request_id, row.tier))
-    files = write_results(
-        summary, rows, card, command=settings.command(), broker=broker.name, out=settings.out, notes=notes
-    )
-    return DemoResult(summary=summary, files=files, problems=tuple(problems), notes=notes)
+    files = write_results(summary, rows, card, command=settings.command(), broker=broker.name, out=settings.out)
+    return DemoResult(summary=summary, files=files, problems=tuple(problems))
 
 
 def _check(settings: DemoSettings) -> None:
@@ -179,51 +203,55 @@ def _check(settings: DemoSettings) -> None:
         raise ConfigurationError("; ".join(problems))
 
 
-async def _model(settings: DemoSettings, hear: Listener) -> tuple[Path, ModelCard]:
-    """The model's folder and card; a model that tierwise knows is created where it is not there yet."""
-    given = Path(settings.model)
-    if _has_card(given):
-        return given, load_card(given)
-    recipe = RECIPES.get(settings.model)
-    if recipe is None:
-        raise ConfigurationError(
-            f"--model {settings.model}: neither one of {', '.join(RECIPES)} nor a folder with a {CARD_NAME}"
-        )
-    folder = settings.models / recipe.name
-    if _has_card(folder) and (card := load_card(folder)).version == recipe.version:
-        return folder, card
-    hear.on_step(f"creating the model {recipe.name}, once")
-    await train_in_child(recipe.name, folder, on_step=hear.on_step)
-    return folder, load_card(folder)
+def _specs(settings: DemoSettings, model: FoundModel, *, token: str) -> tuple[list[ServiceSpec], dict[str, str]]:
+    """Edge and cloud, as far as the model has a file for them; and of the others, why they are left out.
 
-
-def _has_card(folder: Path) -> bool:
-    try:
-        return (folder / CARD_NAME).is_file()
-    except OSError:  # a name that no file can have, or a folder that we may not look into
-        return False
-
-
-def _specs(settings: DemoSettings, folder: Path, *, token: str) -> list[ServiceSpec]:
-    """Edge and cloud."""
+    Raises ``ModelError`` where there is no file for the runtime that somebody asks for.
+    """
+    edge = EDGE_RUNTIMES if settings.edge_runtime is None else (settings.edge_runtime,)
     suffix = _suffix(settings, token)
-    return [
-        ServiceSpec(
-            tier="edge",
-            service_id=f"demo-edge-{token}",
-            model=folder,
-            runtime=settings.edge_runtime,
-            topic=f"{REQUEST_TOPIC}{suffix}",
-        ),
-        ServiceSpec(
-            tier="cloud",
-            service_id=f"demo-cloud-{token}",
-            model=folder,
-            runtime=CLOUD_RUNTIME,
-            topic=f"{CLOUD_REQUEST_TOPIC}{suffix}",
-            latency_ms=settings.latency_ms,
-        ),
-    ]
+    specs, left_out = [], {}
+    for tier, runtimes, topic, latency_ms in (
+        ("edge", edge, REQUEST_TOPIC, 0.0),
+        ("cloud", (settings.cloud_runtime,), CLOUD_REQUEST_TOPIC, settings.latency_ms),
+    ):
+        runtime = next((one for one in runtimes if model.runs_on(one)), None)
+        if runtime is None:
+            left_out[tier] = _no_file(model, tier, runtimes)
+        elif (missing := missing_package(runtime)) is not None:
+            left_out[tier] = f"the {runtime} runtime is not installed; it needs {missing}"
+        else:
+            service_id = f"demo-{tier}-{token}"
+            specs.append(
+                ServiceSpec(
+                    tier=tier, service_id=service_id, model=model.path, runtime=runtime, topic=f"{topic}{suffix}",
+                    latency_ms=latency_ms,
+                )
+            )  # fmt: skip
+    if settings.edge_runtime is not None:
+        model.card.artifact_for(settings.edge_runtime)
+    if settings.cloud_runtime != "torch":
+        model.card.artifact_for(settings.cloud_runtime)
+    return specs, left_out
+
+
+def _no_file(model: FoundModel, tier: str, runtimes: tuple[str, ...]) -> str:
+    """Why a tier is left out, and what would bring it in."""
+    wanted = " or ".join(_FILES[runtime] for runtime in runtimes)
+    told = f"{model.card.name} has no file for {' or '.join(runtimes)}: put {wanted} beside the others and run "
+    told += f"`tierwise model card {shlex.quote(str(model.folder))}`"
+    other = next((one for one in CLOUD_RUNTIMES if one not in runtimes and model.runs_on(one)), None)
+    return told + (f", or take --cloud-runtime {other}" if tier == "cloud" and other is not None else "")
+
+
+def _caveat(chosen: Chosen) -> str | None:
+    """What the samples keep the figures from saying."""
+    if chosen.kind == "random":
+        return (
+            "The samples are random numbers that fit the model's input: times are real, but how good the answers are "
+            "cannot be told. Real samples: --samples FILE."
+        )
+    return None if chosen.has_truth else "Nothing says what the samples really are, so there is no accuracy."
 
 
 def _suffix(settings: DemoSettings, token: str) -> str:
@@ -232,19 +260,15 @@ def _suffix(settings: DemoSettings, token: str) -> str:
 
 
 async def _device(
-    settings: DemoSettings, stack: contextlib.AsyncExitStack, broker: _Broker, model: tuple[Path, ModelCard], token: str
-) -> tuple[OwnBoard | None, tuple[str, ...]]:
-    """The device tier, answering until the stack unwinds; or why there is none."""
-    folder, card = model
-    try:
-        return await stack.enter_async_context(
-            own_board(
-                card, folder, settings.out / FIRMWARE_NAME, broker.settings, device_id=f"demo-device-{token}",
-                topic=f"{DEVICE_REQUEST_TOPIC}{_suffix(settings, token)}", board=settings.board,
-            )
-        ), ()  # fmt: skip
-    except NoDeviceError as error:
-        return None, (f"no device tier: {error}",)
+    settings: DemoSettings, stack: contextlib.AsyncExitStack, broker: _Broker, model: FoundModel, token: str
+) -> OwnBoard:
+    """The device tier, answering until the stack unwinds. Raises ``NoDeviceError`` where there is none."""
+    return await stack.enter_async_context(
+        own_board(
+            model.card, model.folder, settings.out / FIRMWARE_NAME, broker.settings, device_id=f"demo-device-{token}",
+            topic=f"{DEVICE_REQUEST_TOPIC}{_suffix(settings, token)}", board=settings.board,
+        )
+    )  # fmt: skip
 
 
 @contextlib.asynccontextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -134,7 +135,10 @@ async def own_board(
     """
     artifact = next((one for one in card.artifacts if one.format == "tflite" and one.dtype == "int8"), None)
     if artifact is None:
-        raise NoDeviceError(f"{card.name} has no int8 .tflite in its model.yaml")
+        raise NoDeviceError(
+            f"{card.name} has no int8 .tflite: docs/models.md shows how to make one; put it beside the others and run "
+            f"`tierwise model card {shlex.quote(str(folder))}`"
+        )
     verify(card, folder / artifact.file)
     async with contextlib.AsyncExitStack() as stack:
         try:

@@ -53,18 +53,14 @@ def write_results(
     command: str,
     broker: str,
     out: Path,
-    notes: Sequence[str] = (),
 ) -> Files:
-    """Writes everything into ``out``; the page tells ``notes`` among the facts of the machine.
-
-    Raises ``ConfigurationError`` where a file cannot be written.
-    """
+    """Writes everything into ``out``. Raises ``ConfigurationError`` where a file cannot be written."""
     files = {name: out / name for name in ("trace.csv", "report.html", "demo.png")}
     report = Report(
         summary=summary,
         rows=rows,
         model_facts=model_facts(card, summary),
-        environment={"broker": broker, **environment_facts(), **({"not shown": "; ".join(notes)} if notes else {})},
+        environment={"broker": broker, **environment_facts()},
         command=command,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )

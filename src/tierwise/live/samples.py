@@ -1,47 +1,73 @@
-"""Held-out samples of a model, as a sensor sends them."""
+"""The samples of a run, as a sensor sends them: given, held out by the model's card, or made up."""
 
 from __future__ import annotations
 
-import zipfile
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tierwise.core.errors import ModelError, ModelFileError
+from tierwise.core.errors import ModelError
 from tierwise.live.sensor import Sample
+from tierwise.models.samples import Samples, class_indices, load_samples
+from tierwise.runtimes.example import random_samples
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from tierwise.models.card import ModelCard
 
+_MADE_UP = 256
+"""Different random samples; a longer run sends them again."""
 
-def held_out_samples(card: ModelCard, folder: Path, *, count: int, seed: int) -> list[Sample]:
-    """``count`` samples in an order that the seed fixes; where there are fewer, they come around again.
 
-    Raises ``ModelFileError`` where the samples that the card names cannot be read and ``ModelError`` where it names
-    none, or where features and labels do not fit together.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """The samples of a run and what they are, in words: a figure on random numbers says nothing about quality."""
+
+    samples: list[Sample]
+    kind: Literal["held-out", "given", "random"]
+    has_truth: bool
+
+
+def choose_samples(card: ModelCard, folder: Path, given: Samples | None, *, count: int, seed: int) -> Chosen:
+    """``count`` samples: those ``given``, else those of the card, else random ones of the model's signature.
+
+    Their order is the seed's; where there are fewer, they come around again. Raises ``ModelFileError`` where the
+    samples that the card names cannot be read and ``ModelError`` where features and labels do not fit together.
     """
-    if card.samples is None:
-        raise ModelError(f"model {card.name} {card.version} has no held-out samples (samples: in its model.yaml)")
-    file = folder / card.samples
+    kind: Literal["held-out", "given", "random"] = "held-out"
+    if given is not None:
+        samples, kind = given, "given"
+    elif card.samples is not None:
+        samples = load_samples(folder / card.samples)
+    else:
+        samples, kind = Samples(random_samples(card.signature, min(count, _MADE_UP), seed=seed)), "random"
     try:
-        # numpy leaves a file open that turns out to be no archive.
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            features, labels = archive["features"], archive["labels"]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ModelFileError(f"cannot read the samples in {file}: {error}") from error
-    if not len(features) or len(features) != len(labels):
-        raise ModelError(f"{file}: {len(features)} samples and {len(labels)} labels")
-    order = np.random.default_rng(seed).permutation(len(features))
+        truth = class_indices(samples, card.labels) if card.labels else None
+    except ModelError as error:
+        raise ModelError(f"model {card.name}: {error}") from error
+    order = np.random.default_rng(seed).permutation(len(samples))
     chosen = (int(order[number % len(order)]) for number in range(count))
-    return [
-        Sample(f"{number:05d}-sample-{index}", features[index], _name(card, int(labels[index])))
-        for number, index in enumerate(chosen)
-    ]
+    return Chosen(
+        samples=[
+            Sample(
+                f"{number:05d}-sample-{index}",
+                _one(samples.features, index),
+                None if truth is None else card.labels[truth[index]],
+            )
+            for number, index in enumerate(chosen)
+        ],
+        kind=kind,
+        has_truth=truth is not None,
+    )
 
 
-def _name(card: ModelCard, index: int) -> str:
-    if not 0 <= index < len(card.labels):
-        raise ModelError(f"model {card.name}: a sample has the label {index}, the card names {len(card.labels)} labels")
-    return card.labels[index]
+def _one(features: NDArray[Any] | Mapping[str, NDArray[Any]], index: int) -> NDArray[Any] | dict[str, NDArray[Any]]:
+    if isinstance(features, Mapping):
+        return {name: array[index] for name, array in features.items()}
+    sample: NDArray[Any] = features[index]
+    return sample

@@ -25,7 +25,7 @@ from tierwise.messaging.payloads import decode_error, decode_result, encode_requ
 from tierwise.messaging.topics import TIMING, error_topic, result_topic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any, Self
 
     from mqtt5 import PublishPacket
@@ -45,7 +45,7 @@ class Sample:
     """One sample. ``request_id`` is its name on every tier, ``truth`` the label that it really has."""
 
     request_id: str
-    features: NDArray[Any]
+    features: NDArray[Any] | Mapping[str, NDArray[Any]]
     truth: str | None = None
 
 

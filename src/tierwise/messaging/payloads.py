@@ -253,14 +253,25 @@ def deadline_ns(deadline_ms: float | None, received_ns: int) -> int | None:
     return None if deadline_ms is None else received_ns + int(deadline_ms * 1e6)
 
 
+_no_number = re.compile(rb"-?(?:NaN|Infinity)")
+_key_pattern = re.compile(rb'"([^"\\]{1,64})"\s*:')
+
+
+def _last_key(head: bytes) -> str:
+    """The field in which a payload ends that was cut off where it is wrong."""
+    keys = _key_pattern.findall(head[-_SALVAGE_BYTES:]) or _key_pattern.findall(head[:_SALVAGE_BYTES])
+    return keys[-1].decode(errors="replace") if keys else "the payload"
+
+
 def refusal(payload: bytes, error: Exception) -> InvalidRequestError | InvalidInputError:
     """The error that tells why ``payload`` could not be decoded as a request."""
     if isinstance(error, msgspec.ValidationError):
         return InvalidRequestError(f"not a request: {locate(error)}")
     if isinstance(error, RecursionError):
         return InvalidInputError("the payload is nested too deeply")
-    if b"NaN" in payload or b"Infinity" in payload:
-        return InvalidInputError("the payload holds NaN or Infinity, which JSON does not have")
+    if found := _no_number.search(payload):
+        field = _last_key(payload[: found.start()])
+        return InvalidInputError(f"{field}: {found[0].decode()}; inputs must be finite numbers, and JSON has no other")
     return InvalidRequestError(f"not JSON: {error}")
 
 

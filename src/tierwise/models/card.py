@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from tierwise.core.errors import InferenceError, ModelError, ModelFileError, ModelIntegrityError
+from tierwise.core.errors import ModelError, ModelFileError, ModelIntegrityError
 from tierwise.core.tensors import Signature  # noqa: TC001  msgspec resolves the annotation when it decodes
+from tierwise.models.labels import label_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
 
 CARD_NAME = "model.yaml"
 
-# Once a request: a tuple is checked several times faster than a union.
-_NUMBER = (float, int)
-_PLAIN = (float, list, int, str)
-
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")]
 """A model's name or version: it appears in topics, URLs and file names."""
 
@@ -37,60 +34,89 @@ FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._ +@=-]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
+def _meta(description: str, **limits: Any) -> msgspec.Meta:  # noqa: ANN401 - msgspec's limits
+    """``docs/models.md`` shows the description of every key."""
+    return msgspec.Meta(description=description, **limits)
+
+
 class Artifact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """One file of a model."""
 
-    file: FileName
-    format: Literal["onnx", "tflite", "pt", "pth", "pt2", "safetensors"]
-    runtimes: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-    """What can execute it: ``onnx``, ``litert``, ``torch``, ``tflm``, ``firmware``."""
-    dtype: str
-    """``float32``, or ``int8`` where inputs, outputs, weights and activations are 8-bit integers."""
-    size_bytes: Annotated[int, msgspec.Meta(ge=0)]
-    sha256: Sha256
-    error_bound: Annotated[float, msgspec.Meta(gt=0)] | None = None
-    """Largest difference from the float model in any output value, checked on the held-out data when it was made."""
-    metrics: dict[str, float] = {}
-    """Measured with this file on held-out data: ``accuracy``, ``f1``, ``auc``; and against the float model
-    ``agreement`` (share of equal labels) and ``max_abs_error`` (in output units)."""
+    file: Annotated[FileName, _meta("Its name, in the same folder.")]
+    format: Annotated[Literal["onnx", "tflite", "pt", "pth", "pt2", "safetensors"], _meta("Its form.")]
+    runtimes: Annotated[
+        tuple[str, ...],
+        _meta("What can execute it: `onnx`, `litert`, `torch`, `tflm`, `firmware`.", min_length=1),
+    ]
+    dtype: Annotated[
+        str, _meta("`float32`, or `int8` where inputs, outputs, weights and activations are 8-bit integers.")
+    ]
+    size_bytes: Annotated[int, _meta("Its size.", ge=0)]
+    sha256: Annotated[Sha256, _meta("Its SHA-256: another file is refused.")]
+    error_bound: (
+        Annotated[
+            float,
+            _meta(
+                "Largest difference from the float model in any output value, checked on the held-out data when it "
+                "was made.",
+                gt=0,
+            ),
+        ]
+        | None
+    ) = None
+    metrics: Annotated[
+        dict[str, float],
+        _meta(
+            "Measured with this file on the samples: `accuracy`, `f1`, `auc`; and against the float model `agreement` "
+            "(share of equal labels) and `max_abs_error` (in output units)."
+        ),
+    ] = {}
 
 
 class DataSource(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Where the data came from."""
 
-    name: str
-    source: str
-    """Citation, or the code that generates it."""
-    license: str | None = None
-    seed: int | None = None
-    """Of the generator, or of the split into training and held-out samples."""
-    training_samples: int | None = None
-    held_out_samples: int | None = None
+    name: Annotated[str, _meta("What it is called.")]
+    source: Annotated[str, _meta("Citation, or the code that generates it.")]
+    license: Annotated[str | None, _meta("Its licence.")] = None
+    seed: Annotated[int | None, _meta("Of the generator, or of the split into training and held-out samples.")] = None
+    training_samples: Annotated[int | None, _meta("How many it was trained on.")] = None
+    held_out_samples: Annotated[int | None, _meta("How many it was judged on.")] = None
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Everything that is known about one version of a model. See ``load_card``."""
 
-    name: Name
-    version: Name
-    description: str = ""
-    task: str
-    """``binary-classification``, ``multiclass-classification``, ``regression``, …"""
-    signature: Signature
-    """Of the float artifacts; a quantised one keeps names and shapes and has its own dtype, scale and zero point."""
-    labels: tuple[str, ...] = ()
-    """By class index; two for a thresholded value: below, and from the threshold on."""
-    threshold: float | None = None
-    """Where the model yields one value: at or above it the second label holds."""
-    architecture: str | None = None
-    """Entry point in ``tierwise.architectures`` that builds the torch module of a checkpoint."""
-    metrics: dict[str, float] = {}
-    """Of the float model on held-out data."""
-    data: DataSource | None = None
-    samples: FileName | None = None
-    """``.npz`` with held-out ``features`` (float32, batch first) and ``labels`` (int64 class indices)."""
-    artifacts: tuple[Artifact, ...]
-    """In order of preference where one runtime can execute several."""
+    name: Annotated[Name, _meta("Its name, in answers, topics and URLs.")]
+    version: Annotated[Name, _meta("Its version; in quotes where it looks like a number.")]
+    description: Annotated[str, _meta("What it does, in a sentence.")] = ""
+    task: Annotated[str, _meta("`binary-classification`, `multiclass-classification`, `regression`, …")] = ""
+    signature: Annotated[
+        Signature,
+        _meta(
+            "`inputs` and `outputs`, each with `name`, `shape` (the batch first, `null` for any size) and `dtype`. Of "
+            "the float artifacts; a quantised one keeps the shapes and has its own dtype, scale and zero point."
+        ),
+    ]
+    labels: Annotated[
+        tuple[str, ...],
+        _meta("By class index; two for a thresholded value: below, and from the threshold on."),
+    ] = ()
+    threshold: Annotated[
+        float | None, _meta("Where the model yields one value: at or above it the second label holds.")
+    ] = None
+    architecture: Annotated[
+        str | None, _meta("Entry point in `tierwise.architectures` that builds the torch module of a checkpoint.")
+    ] = None
+    metrics: Annotated[dict[str, float], _meta("Of the float model on held-out data.")] = {}
+    data: Annotated[DataSource | None, _meta("Where the data came from.")] = None
+    samples: Annotated[
+        FileName | None,
+        _meta("`.npz` with held-out `features` (batch first) and, where they are known, `labels` (class indices)."),
+    ] = None
+    artifacts: Annotated[
+        tuple[Artifact, ...], _meta("The files, in order of preference where one runtime can execute several.")
+    ]
 
     def __post_init__(self) -> None:
         _check(self)
@@ -108,39 +134,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
         raise ModelError(f"model {self.name} {self.version} has no artifact for {wanted}; it has {known or 'none'}")
 
     def label_of(self, prediction: Prediction | NDArray[Any]) -> str | list[str] | None:
-        """The label of a prediction, or a list of them for a batch; ``None`` where the card names none.
-
-        A model with a threshold yields one value a sample: a number, or for a batch a list of numbers (or of
-        one-element lists). Any other model with labels yields one score a class: a list, or for a batch a list of
-        lists; the first of equal largest scores wins. Raises ``InferenceError`` for anything else, NaN among it.
-        """
-        values = prediction if isinstance(prediction, _PLAIN) else prediction.tolist()
-        try:
-            if (threshold := self.threshold) is not None:
-                if isinstance(values, list):
-                    return [self._above(value, threshold) for value in values]
-                return self._above(values, threshold)
-            if not self.labels:
-                return None
-            if isinstance(values, list) and (not values or isinstance(values[0], list)):
-                return [self._largest(scores) for scores in values]
-            return self._largest(values)
-        except (TypeError, ValueError) as error:
-            raise InferenceError(f"model {self.name}: cannot label {prediction!r:.200}: {error}") from error
-
-    def _above(self, value: Prediction, threshold: float) -> str:
-        if isinstance(value, list):
-            [value] = value
-        if not isinstance(value, _NUMBER) or math.isnan(value):
-            raise ValueError("it must be a number")
-        return (self.labels or ("negative", "positive"))[value >= threshold]
-
-    def _largest(self, scores: Prediction) -> str:
-        if not isinstance(scores, list) or len(scores) != len(self.labels):
-            raise ValueError(f"it must be {len(self.labels)} scores")
-        if math.isnan(sum(scores)):  # one NaN makes the sum one; what is no number cannot be added
-            raise ValueError("it must be numbers")
-        return self.labels[scores.index(max(scores))]
+        """The label of a prediction, as ``labels.label_of`` tells it; ``None`` where the card names none."""
+        return label_of(prediction, self.labels, self.threshold, model=self.name)
 
 
 def _check(card: ModelCard) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 import os
-import re
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from tierwise.core.errors import ModelFileError
+from tierwise.models.misfits import Misfit, misfits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,14 +22,12 @@ MAX_BYTES = 1 << 20
 
 T = TypeVar("T")
 
-_PATH_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[\.\.\.\]")
-_UNKNOWN = re.compile(r"unknown field `(.*)`")
-
 
 def load_yaml(path: Path, type_: type[T]) -> T:
     """Reads one YAML document as ``type_``.
 
-    Raises ``ModelFileError`` when the file is missing, larger than 1 MiB, not YAML, or does not fit the type.
+    Raises ``ModelFileError`` when the file is missing, larger than 1 MiB, not YAML, or does not fit the type; then the
+    message has a line for everything that is wrong.
     """
     text = _read(path)
     try:
@@ -41,14 +40,16 @@ def load_yaml(path: Path, type_: type[T]) -> T:
     except (YAMLError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else "nested too deeply"
         raise ModelFileError(f"{path}: not YAML: {reason}") from error
-    try:
-        return msgspec.convert(content, type_)
-    except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `")
-        steps = [name or int(index) for name, index in _PATH_STEP.findall(where.rstrip("`")) if name or index]
-        steps += _UNKNOWN.findall(what)
-        dotted = where.rstrip("`").removeprefix("$").removeprefix(".")
-        raise ModelFileError(f"{path}:{_line_of(text, steps)}: {dotted + ': ' if dotted else ''}{what}") from error
+    if problems := list(misfits(content, type_)):
+        raise ModelFileError("\n".join(_told(path, text, problem) for problem in problems))
+    return msgspec.convert(content, type_)
+
+
+def _told(path: Path, text: str, problem: Misfit) -> str:
+    """``model.yaml:12: artifacts[0].file: is missing``."""
+    dotted = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in problem.where).removeprefix(".")
+    line = _line_of(text, list(problem.where))
+    return f"{path}:{line}: {dotted + ': ' if dotted else ''}{problem.what}"
 
 
 def dump_yaml(content: object, path: Path) -> None:
@@ -112,4 +113,6 @@ def _styled(content: object) -> object:
         if not any(isinstance(value, dict | list | tuple) for value in content):
             sequence.fa.set_flow_style()
         return sequence
+    if isinstance(content, str) and content.startswith("?"):
+        return DoubleQuotedScalarString(content)  # ruamel writes `?` plainly and reads it as the key of a mapping
     return content

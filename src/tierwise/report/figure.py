@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 TIER_COLOURS = {"device": "#047857", "edge": "#0b62c4", "cloud": "#c2410c"}
 OTHER_COLOUR = "#7e22ce"
 _PART_COLOURS = {"queue": "#8b95a7", "inference": "", "network": "#c3cad6", "configured": "#ffffff"}
+_MARGIN_IN = 0.12
+"""Around the picture and between its parts, in inches."""
 _INK, _SOFT, _GRID = "#14181f", "#566072", "#e3e7ee"
 _STYLE: Any = {  # matplotlib types the keys as literals
 
@@ -48,9 +50,12 @@ def draw_figure(summary: Summary, rows: Sequence[TraceRow], path: Path) -> None:
             "a PNG needs matplotlib: pip install 'tierwise[plot]' (the HTML report does without)"
         ) from error
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(9, 5), dpi=200, layout="constrained", facecolor="white")
+        figure = Figure(figsize=(9, 5), dpi=200, facecolor="white")
+        figure.set_layout_engine("constrained", w_pad=_MARGIN_IN, h_pad=_MARGIN_IN)
         FigureCanvasAgg(figure)
-        figure.suptitle(f"{summary.model} {words.where(summary)}", x=0.012, ha="left", fontsize=15, fontweight="bold")
+        figure.suptitle(
+            f"{summary.model} {words.where(summary)}", x=_MARGIN_IN / 9, ha="left", fontsize=15, fontweight="bold"
+        )
         distribution, breakdown = figure.subplots(2, 1, height_ratios=(1.9, 1))
         _draw_distribution(distribution, summary, rows)
         _draw_breakdown(breakdown, summary)
@@ -99,6 +104,7 @@ def _label(name: str, tier: TierSummary) -> str:
 
 def _draw_breakdown(axes: Axes, summary: Summary) -> None:
     """A bar a tier, each 100 % of its own time; what was configured or modelled is hatched."""
+    from matplotlib.legend_handler import HandlerTuple  # noqa: PLC0415 - an optional extra, and slow to import
     from matplotlib.patches import Patch  # noqa: PLC0415
 
     shown = [(name, tier.breakdown_ms) for name, tier in summary.tiers.items() if tier.breakdown_ms is not None]
@@ -125,15 +131,18 @@ def _draw_breakdown(axes: Axes, summary: Summary) -> None:
     axes.set(xlim=(0, 100), xlabel="share of the tier's mean time, %")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(length=0)
-    titles = PARTS | {"inference": "inference (tier's colour)"}
+    titles = dict(PARTS)
     if any(words.is_modelled(summary.tiers[name]) for name, _ in shown):
         titles["configured"] = "hatched: configured or modelled"
-    keys = [
-        Patch(facecolor=colour or _SOFT, hatch="////" if part == "configured" else None, label=titles[part])
+    own = tuple(Patch(facecolor=TIER_COLOURS.get(name, OTHER_COLOUR)) for name, _ in shown)
+    keys = {
+        titles[part]: Patch(facecolor=colour, hatch="////" if part == "configured" else None) if colour else own
         for part, colour in _PART_COLOURS.items()
-    ]
+    }
     axes.legend(
-        handles=keys,
+        list(keys.values()),
+        list(keys),
+        handler_map={tuple: HandlerTuple(ndivide=None, pad=0)},
         loc="lower left",
         bbox_to_anchor=(-0.01, 1.0),
         ncols=4,

@@ -55,7 +55,7 @@ def _card(name: str, tier: TierSummary) -> Markup:
             Fact("energy", words.energy(tier.energy_mj))
             if words.is_modelled(tier)
             else Fact("99 % within", f"{words.ms(tier.end_to_end_ms.p99)} ms"),
-            Fact("accuracy", words.percent(tier.accuracy)),
+            *([] if tier.accuracy is None else [Fact("accuracy", words.percent(tier.accuracy))]),
             Fact("answered", f"{tier.answered} of {tier.requests}", tone="bad" if tier.errors else ""),
         ),
     )
@@ -185,10 +185,12 @@ def figures(summary: Summary) -> Markup:
 
 
 def honesty(summary: Summary) -> Markup:
-    """What was measured and what was configured, a sentence a tier."""
+    """What was measured and what was configured, a sentence a tier; of the others, why they did not run."""
+    told = {name: words.sentence(tier) for name, tier in summary.tiers.items()}
+    told |= {name: words.left_out(why) for name, why in summary.left_out.items()}
     return join(
         *(
-            element("li", element("strong", name), " ", words.sentence(tier), class_=ink(tier_colour(name)))
-            for name, tier in summary.tiers.items()
+            element("li", element("strong", name), " ", text, class_=ink(tier_colour(name)))
+            for name, text in told.items()
         )
     )

@@ -16,6 +16,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from tierwise.core.trace import TraceRow
 
 ANSWERED = "answered"
@@ -94,18 +96,31 @@ class TierSummary(msgspec.Struct, frozen=True):
     """What a modelled tier is modelled for."""
 
 
+class Difference(msgspec.Struct, frozen=True):
+    """How far the output values of all tiers lie apart on the same samples, in the model's own unit."""
+
+    mean: float
+    largest: float
+
+
 class Summary(msgspec.Struct, frozen=True):
     """The figures of one model on every tier that it ran on.
 
     ``agreement`` is the share of samples, answered by every tier, that all tiers gave the same label;
-    ``None`` with a single tier or where no sample was labelled everywhere.
+    ``None`` with a single tier or where no sample was labelled everywhere. Where nothing was labelled, ``difference``
+    compares the values themselves.
     """
 
     model: str
     agreement: float | None
     compared: int
-    """How many samples ``agreement`` rests on."""
+    """How many samples ``agreement`` or ``difference`` rests on."""
     tiers: dict[str, TierSummary]
+    difference: Difference | None = None
+    left_out: dict[str, str] = {}
+    """Tier that did not run → why, and what would bring it in."""
+    caveat: str | None = None
+    """What the samples keep the figures from saying, in a sentence."""
 
 
 def summarise(rows: Iterable[TraceRow], *, facts: Mapping[str, TierFacts] | None = None) -> Summary:
@@ -122,12 +137,16 @@ def summarise(rows: Iterable[TraceRow], *, facts: Mapping[str, TierFacts] | None
         raise ValueError(f"a summary needs rows of exactly one model (got {sorted(models) or 'no rows'})")
     tiers = sorted(by_tier, key=tier_rank)
     agreement, compared = _agreement([by_tier[tier] for tier in tiers])
+    difference = None
+    if agreement is None:
+        difference, compared = _difference([by_tier[tier] for tier in tiers])
     known = facts or {}
     return Summary(
         model=models.pop(),
         agreement=agreement,
         compared=compared,
         tiers={tier: _summarise_tier(by_tier[tier], known.get(tier, TierFacts())) for tier in tiers},
+        difference=difference,
     )
 
 
@@ -239,9 +258,33 @@ def _agreement(tiers: Sequence[Sequence[TraceRow]]) -> tuple[float | None, int]:
     return agreed / len(common), len(common)
 
 
+def _difference(tiers: Sequence[Sequence[TraceRow]]) -> tuple[Difference | None, int]:
+    """How far the values lie apart, and on how many samples; only where every tier gives as many values."""
+    values = [{row.request_id: _values(row) for row in rows if row.outcome == ANSWERED} for rows in tiers]
+    common = sorted(set(values[0]).intersection(*values[1:]))
+    if len(tiers) < 2 or not common:  # noqa: PLR2004 - it takes two to differ
+        return None, 0
+    by_tier = [[row for sample in common if (row := of_tier[sample]) is not None] for of_tier in values]
+    if {len(rows) for rows in by_tier} != {len(common)} or len({row.shape for rows in by_tier for row in rows}) > 1:
+        return None, 0
+    apart = np.ptp(np.array(by_tier), axis=0)
+    return Difference(float(apart.mean()), float(apart.max())), len(common)
+
+
+def _values(row: TraceRow) -> NDArray[np.float64] | None:
+    """The prediction as a flat array; ``None`` where it is no array of numbers."""
+    try:
+        return np.asarray(msgspec.json.decode(row.prediction or ""), dtype=np.float64).ravel()
+    except (msgspec.DecodeError, ValueError, TypeError):
+        return None
+
+
 def _rounded(value: Any, digits: int = 6) -> Any:  # noqa: ANN401 - JSON is any of its types
     if isinstance(value, dict):
-        return {key: _rounded(item, 9 if key.endswith("_mj") else 6) for key, item in value.items()}
+        return {
+            key: item if key == "difference" else _rounded(item, 9 if key.endswith("_mj") else 6)
+            for key, item in value.items()
+        }
     if isinstance(value, float):
         return round(value, digits) + 0.0  # + 0.0 makes a negative zero a zero
     return value

@@ -29,11 +29,12 @@ _PROSE = 22
 
 TIER_STYLES = {"device": "green", "edge": "blue", "cloud": "yellow"}
 
+ACCURACY = "accuracy"
 METRICS: tuple[tuple[str, Callable[[TierSummary], str]], ...] = (
     ("requests", lambda tier: str(tier.requests)),
     ("answered", lambda tier: str(tier.answered)),
     ("errors", words.errors),
-    ("accuracy", lambda tier: words.percent(tier.accuracy)),
+    (ACCURACY, lambda tier: words.percent(tier.accuracy)),
     ("inference p50, ms", lambda tier: words.ms(tier.inference_ms.p50)),
     ("  p95", lambda tier: words.ms(tier.inference_ms.p95)),
     ("  p99", lambda tier: words.ms(tier.inference_ms.p99)),
@@ -55,9 +56,13 @@ DEVICE_METRICS: tuple[tuple[str, Callable[[TierSummary], str]], ...] = (
 
 
 def metrics(summary: Summary) -> tuple[tuple[str, Callable[[TierSummary], str]], ...]:
-    """The rows of the table; those of a device only where there is one."""
-    has_device = any(tier.energy_mj is not None or tier.instructions is not None for tier in summary.tiers.values())
-    return METRICS + DEVICE_METRICS if has_device else METRICS
+    """The rows of the table; those of a device only where there is one, accuracy where it is known of any tier."""
+    tiers = summary.tiers.values()
+    has_device = any(tier.energy_mj is not None or tier.instructions is not None for tier in tiers)
+    rows = METRICS + DEVICE_METRICS if has_device else METRICS
+    if all(tier.accuracy is None for tier in tiers):
+        return tuple(row for row in rows if row[0] != ACCURACY)
+    return rows
 
 
 def heading(name: str, tier: TierSummary) -> str:
@@ -81,16 +86,20 @@ def summary_table(summary: Summary) -> Table:
 
 
 def basis_table(summary: Summary) -> Table:
-    """For each tier in words what was measured and what was configured."""
+    """For each tier in words what was measured and what was configured, or why it did not run."""
     table = Table.grid(padding=(0, 2, 0, 0))
     for name, tier in summary.tiers.items():
         table.add_row(Text(name, style=f"bold {_style(name)}"), Text(words.sentence(tier)))
+    for name, why in summary.left_out.items():
+        table.add_row(Text(name, style="dim"), Text(words.left_out(why)))
     return table
 
 
 def summary_view(summary: Summary) -> RenderableType:
     """The figures, the agreement, and what was measured."""
-    return Group(summary_table(summary), Text(words.agreement(summary), style="bold"), Text(), basis_table(summary))
+    said = [Text(words.agreement(summary), style="bold")]
+    said += [Text(summary.caveat)] if summary.caveat else []
+    return Group(summary_table(summary), *said, Text(), basis_table(summary))
 
 
 def grid_table(grid: Grid, width: int) -> RenderableType:

@@ -162,7 +162,8 @@ def lede(summary: Summary) -> str:
         if tier.configured_delay_ms
     ]
     told += [_modelled(name, tier) for name, tier in answered.items() if is_modelled(tier)]
-    return " ".join((*told, agreement(summary)))
+    told += [agreement(summary), *([summary.caveat] if summary.caveat else [])]
+    return " ".join(told)
 
 
 def _modelled(name: str, tier: TierSummary) -> str:
@@ -190,9 +191,16 @@ def listed(items: Sequence[str]) -> str:
 
 def agreement(summary: Summary) -> str:
     """One sentence on agreement."""
+    names = listed(list(summary.tiers))
+    if len(summary.tiers) == 1:
+        return f"Only the {names} ran, so there is nothing to agree with."
+    if summary.difference is not None:
+        return (
+            f"{names.capitalize()} differ by {summary.difference.mean:.2g} on average and "
+            f"{summary.difference.largest:.2g} at most in an output value, on {summary.compared} samples."
+        )
     if summary.agreement is None:
         return "No sample was answered with a label by every tier, so agreement cannot be told."
-    names = listed(list(summary.tiers))
     if summary.agreement == 1:
         return f"{names.capitalize()} gave the same label on all {summary.compared} samples."
     differing = round((1 - summary.agreement) * summary.compared)
@@ -200,6 +208,11 @@ def agreement(summary: Summary) -> str:
         f"{names.capitalize()} gave the same label on {percent(summary.agreement)} of {summary.compared} samples "
         f"and differ on {differing}."
     )
+
+
+def left_out(why: str) -> str:
+    """What is said of a tier that did not run."""
+    return f"Left out: {why}."
 
 
 def sentence(tier: TierSummary) -> str:

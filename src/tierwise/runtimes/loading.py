@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,6 +38,13 @@ _KINDS = {
 def runtimes_for(path: Path) -> list[str]:
     """Names of the runtimes that load files with this suffix, the preferred one first."""
     return [name for name, kind in _KINDS.items() if path.suffix.lower() in kind.suffixes]
+
+
+def missing_package(runtime: str) -> str | None:
+    """What to install for a runtime, ``onnxruntime: pip install 'tierwise[edge]'``; ``None`` where all is there."""
+    kind = _KINDS[runtime]
+    missing = [package for package in kind.packages if importlib.util.find_spec(package) is None]
+    return f"{' and '.join(missing)}: pip install 'tierwise[{kind.extra}]'" if missing else None
 
 
 def load_runtime(path: Path, *, runtime: str | None = None, threads: int = 1, trust_pickle: bool = False) -> Runtime:

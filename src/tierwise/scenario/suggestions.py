@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from typing import TYPE_CHECKING, Any
 
+from tierwise.core.suggest import did_you_mean
 from tierwise.scenario.schema import Scenario
 
 if TYPE_CHECKING:
@@ -19,9 +19,8 @@ _FEW = 8
 def suggestion(location: Sequence[Step]) -> str:
     """`` (did you mean `period`?)`` or the section's few fields, for pydantic's location of an unknown key."""
     fields = sorted({name for section in _sections(location[:-1]) for name in section.get("properties", {})})
-    close = difflib.get_close_matches(str(location[-1]), fields, n=1, cutoff=0.75)
-    if close:
-        return f" (did you mean `{close[0]}`?)"
+    if meant := did_you_mean(str(location[-1]), fields):
+        return meant
     return f" (known: {', '.join(fields)})" if 0 < len(fields) <= _FEW else ""
 
 

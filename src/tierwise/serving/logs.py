@@ -1,4 +1,4 @@
-"""Log lines on stderr: one JSON object each, or text for reading."""
+"""Log lines on stderr: one JSON object each, or text where somebody reads them on a terminal."""
 
 from __future__ import annotations
 
@@ -56,5 +56,6 @@ def _on_one_line(value: Any) -> str:  # noqa: ANN401 -- whatever is logged
 def configure_logging(settings: LogSettings) -> None:
     """Sends the log of this process to stderr in the chosen form."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if settings.format == "json" else TextFormatter())
+    is_read = settings.format == "text" or (settings.format == "auto" and sys.stderr.isatty())
+    handler.setFormatter(TextFormatter() if is_read else JsonFormatter())
     logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)

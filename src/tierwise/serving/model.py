@@ -85,6 +85,8 @@ def find_artifact(settings: ModelSettings, *, tier: str) -> tuple[Path, ModelCar
         card = load_card(path)
         artifact = card.artifact_for(settings.runtime or RUNTIME_BY_TIER[tier])
         return (path if is_folder else path.parent) / artifact.file, card
+    if path.suffix.lower() in {".yaml", ".yml"}:
+        raise ModelFileError(f"{path}: a model card is called {CARD_NAME} and stands beside the files of its model")
     return path, find_card(path)
 
 

@@ -57,7 +57,7 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "TIERWISE_RUNTIME",
             "--runtime",
-            "onnx, litert, torch or tflm; by default the one that fits the file and the tier.",
+            "By default the one that fits the file and the tier.",
         ),
     ] = None
     threads: Annotated[int, Setting("TIERWISE_THREADS", "--threads", "Threads inside one inference.")] = 1
@@ -162,8 +162,13 @@ class DelaySettings(msgspec.Struct, frozen=True, kw_only=True):
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What a service writes to stderr."""
 
-    level: Annotated[str, Setting("TIERWISE_LOG_LEVEL", "--log-level", "debug, info, warning or error.")] = "info"
-    format: Annotated[str, Setting("TIERWISE_LOG_FORMAT", "--log-format", "json, or text for reading.")] = "json"
+    level: Annotated[str, Setting("TIERWISE_LOG_LEVEL", "--log-level", "How much is told.")] = "info"
+    format: Annotated[
+        str,
+        Setting(
+            "TIERWISE_LOG_FORMAT", "--log-format", "json, text for reading, or auto: text on a terminal, else json."
+        ),
+    ] = "auto"
     stats_interval_s: Annotated[
         float,
         Setting(
@@ -246,9 +251,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One service."""
 
     model: ModelSettings
-    tier: Annotated[str, Setting("TIERWISE_TIER", "--tier", "Where this service stands: device, edge or cloud.")] = (
-        "edge"
-    )
+    tier: Annotated[str, Setting("TIERWISE_TIER", "--tier", "Where this service stands.")] = "edge"
     service_id: Annotated[
         str | None,
         Setting(
@@ -310,8 +313,8 @@ def check(settings: ServiceSettings) -> None:
         value: Any = settings
         for name in field.path:
             value = getattr(value, name)
-        allowed = _CHOICES.get(field.path, ())
-        if allowed and value not in allowed:
+        allowed = choices(field)
+        if allowed and value is not None and value not in allowed:
             problems.append(f"{field.setting.option}: expected {', '.join(allowed)}, got {value!r}")
         if value is not None and field.path in _NO_SIGNS and (not value or set(value) & set(_NO_SIGNS[field.path])):
             problems.append(
@@ -326,6 +329,11 @@ def check(settings: ServiceSettings) -> None:
         problems.append(f"--trace-ratio: expected at most 1, got {settings.tracing.ratio}")
     if problems:
         raise ConfigurationError("; ".join(problems))
+
+
+def choices(field: Field) -> tuple[str, ...]:
+    """The words that a setting may be; empty where it may be anything of its type."""
+    return _CHOICES.get(field.path, ())
 
 
 def is_url_or_off(text: str) -> bool:
@@ -344,7 +352,8 @@ def is_url_or_off(text: str) -> bool:
 _CHOICES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("tier",): ("device", "edge", "cloud"),
     ("log", "level"): ("debug", "info", "warning", "error"),
-    ("log", "format"): ("json", "text"),
+    ("log", "format"): ("auto", "json", "text"),
+    ("model", "runtime"): ("onnx", "litert", "torch", "tflm"),
 }
 _NO_SIGNS: dict[tuple[str, ...], str] = {
     ("service_id",): "/+#",

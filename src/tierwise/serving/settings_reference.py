@@ -6,7 +6,7 @@ from typing import get_type_hints
 
 import msgspec
 
-from tierwise.serving.settings import Field, ServiceSettings, fields
+from tierwise.serving.settings import Field, ServiceSettings, choices, fields
 
 
 def settings_page() -> str:
@@ -31,7 +31,9 @@ def settings_page() -> str:
         ]
         for field in members:
             setting = field.setting
-            row = (f"`{setting.env}`", f"`{setting.option}`", _default(field), setting.help.replace("|", "\\|"))
+            words = choices(field)
+            told = setting.help + (f" One of {', '.join(f'`{word}`' for word in words)}." if words else "")
+            row = (f"`{setting.env}`", f"`{setting.option}`", _default(field), told.replace("|", "\\|"))
             lines.append(f"| {' | '.join(row)} |")
         lines.append("")
     return "\n".join(lines)
