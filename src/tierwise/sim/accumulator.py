@@ -28,6 +28,7 @@ class Accumulator:
         self.requests = 0
         self.outcomes = np.zeros(len(t.OUTCOMES), np.int64)
         self.latencies: list[NDArray[np.int64]] = []
+        self.unanswered: list[NDArray[np.int64]] = []
         self.tiers: list[NDArray[np.int8] | int] = []
         self.parts = np.zeros((len(t.TIERS), 5), np.int64)
         self.active_nj = 0
@@ -55,8 +56,12 @@ class Accumulator:
         outcome = rows.columns[t.R_OUTCOME]
         if isinstance(outcome, int):
             self.outcomes[outcome] += rows.size
+            if outcome == t.IN_FLIGHT:
+                self.unanswered.append(rows[t.R_CREATED])
         else:
             self.outcomes += np.bincount(outcome, minlength=len(t.OUTCOMES))
+            if (under_way := outcome == t.IN_FLIGHT).any():
+                self.unanswered.append(rows.take(under_way)[t.R_CREATED])
             rows = rows.take(outcome == t.ANSWERED)
             outcome = t.ANSWERED
         if outcome != t.ANSWERED or not rows.size:
@@ -67,6 +72,11 @@ class Accumulator:
         for code in [tier] if isinstance(tier, int) else np.unique(tier).tolist():
             own = rows if isinstance(tier, int) else rows.take(tier == code)
             self._of_tier(own, code)
+
+    def ages(self) -> NDArray[np.int64]:
+        """How long the requests that are under way at the end have been so, nanoseconds."""
+        created = np.concatenate(self.unanswered) if self.unanswered else np.empty(0, np.int64)
+        return self.plan.scenario.run.duration - created
 
     def _of_tier(self, rows: Rows, tier: int) -> None:
         total = [

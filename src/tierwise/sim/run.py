@@ -145,7 +145,7 @@ def replication_seed(seed: int, number: int) -> int:
 def figures_of(summary: Summary) -> dict[str, float]:
     """The figures that are compared and averaged over replications."""
     figures = {
-        "answered_share": summary.answered / summary.requests if summary.requests else 0.0,
+        "answered_share": summary.answered_share or 0.0,
         "energy_j": summary.energy_j.total,
         "cost": summary.cost.total,
     }

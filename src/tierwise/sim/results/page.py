@@ -56,6 +56,7 @@ def render_run(run: Run) -> str:
         _distribution(summary, distribution),
         _breakdown(summary),
         _section("answers", "Answers by tier", tables.tiers(summary), note=_answers_note(run)),
+        _queries(summary),
         _losses(summary),
         _energy(run, over_time),
         _section("nodes", "Nodes", tables.nodes(summary), note=_NODES_NOTE),
@@ -93,7 +94,7 @@ def _section(name: str, heading: str, grid: Grid | None, note: str = "") -> Mark
 def _stats(run: Run) -> Markup:
     summary, latency = run.summary, run.summary.end_to_end_ms
     facts = [
-        Fact("answered", words.share(told.settled_share(summary)), f"{summary.answered:,} of {summary.requests:,}"),
+        Fact("answered", words.share(summary.answered_share), f"{summary.answered:,} of {summary.requests:,}"),
         Fact("99 % within", words.latency(None if latency is None else latency.p99),
              f"half within {words.latency(None if latency is None else latency.p50)}"),
     ]  # fmt: skip
@@ -239,6 +240,13 @@ def _answers_note(run: Run) -> str:
     warm_up = run.scenario.run.warm_up
     left = f" Requests of the first {words.seconds(warm_up * 1e-9)} are left out." if warm_up else ""
     return f"Only answered requests have a latency; percentiles are order statistics.{left}"
+
+
+def _queries(summary: Summary) -> Markup | None:
+    grid = tables.queries(summary)
+    if grid is None:
+        return None
+    return _section("queries", "Queries", grid, note="A query is answered when all of its samples are.")
 
 
 def _losses(summary: Summary) -> Markup | None:

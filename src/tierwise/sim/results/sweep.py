@@ -51,7 +51,7 @@ def figures(point: Point) -> dict[str, Any]:
     return {
         "requests": one["requests"],
         "answered": one["answered"],
-        "answered_share": one["answered"] / one["requests"] if one["requests"] else None,
+        "answered_share": one["answered_share"],
         **{f"{name}_ms": latency.get(name) for name in ("mean", "p50", "p95", "p99")},
         "accuracy": one["accuracy"],
         "energy_j": one["energy_j"]["total"],

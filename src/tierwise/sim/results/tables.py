@@ -66,6 +66,20 @@ def _tier(name: str, answered: int, latency: Latency | None, quality: Quality) -
     ]
 
 
+def queries(summary: Summary) -> Grid | None:
+    """MultiStream: each group's queries, which are answered when all of their samples are."""
+    rows = [
+        (
+            name,
+            f"{own.queries:,}",
+            f"{own.answered:,}",
+            *(words.ms(getattr(own.end_to_end_ms, figure, None)) for figure in ("mean", "p50", "p95", "p99")),
+        )
+        for name, own in summary.queries.items()
+    ]
+    return Grid("queries", ("group", "queries", "answered", "mean, ms", "p50", "p95", "p99"), rows) if rows else None
+
+
 def losses(summary: Summary) -> Grid | None:
     """Lost requests by cause."""
     rows = [
@@ -79,13 +93,14 @@ def links(summary: Summary) -> Grid:
     """Each direction of each link."""
     rows: list[Sequence[str | Cell]]
     columns = (
-        "link", "messages", "delivered", "lost", "cut off", "refused", "retries", "bytes", "busy", "mean wait, ms",
+        "link", "messages", "delivered", "lost", "cut off", "refused", "under way at the end", "retries", "bytes",
+        "busy", "mean wait, ms",
     )  # fmt: skip
     rows = [
         (
             f"{name} {way}",
             *(f"{value:,}" for value in (link.messages, link.delivered, link.lost, link.cut, link.refused)),
-            f"{link.retries:,}",
+            f"{link.in_flight:,}", f"{link.retries:,}",
             words.quantity(link.bytes, "B"), _busy(link.utilisation), words.ms(link.mean_wait_ms),
         )
         for name, ways in summary.links.items()
@@ -214,7 +229,7 @@ def _plain(value: object) -> str:
 def in_terminal(scenario: Scenario, summary: Summary) -> Iterator[Grid]:
     """What a terminal shows, in order."""
     shown = (
-        objectives(scenario, summary), tiers(summary), losses(summary), nodes(summary), links(summary),
-        totals(summary), intervals(summary),
+        objectives(scenario, summary), tiers(summary), queries(summary), losses(summary), nodes(summary),
+        links(summary), totals(summary), intervals(summary),
     )  # fmt: skip
     yield from (grid for grid in shown if grid is not None and grid.rows)

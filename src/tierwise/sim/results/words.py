@@ -58,6 +58,9 @@ MEASURES = {
 """Of ``run.figures_of``, in the order in which they are shown."""
 
 
+_BUSY, _LEFT_WAITING = 0.98, 0.02
+
+
 class Objective(msgspec.Struct, frozen=True):
     """An objective, what came of it, and whether that is enough."""
 
@@ -77,9 +80,8 @@ def objectives(scenario: Scenario, summary: Summary) -> list[Objective]:
             figure = words.latency(None if latency is None else getattr(latency, name))
             found.append((name, name, figure, f"at most {words.latency(limit * 1e-6)}"))
     if slo.answered is not None:
-        found.append(
-            ("answered", "answered", words.share(settled_share(summary)), f"at least {words.share(slo.answered)}")
-        )
+        figure = words.share(summary.answered_share)
+        found.append(("answered", "answered", figure, f"at least {words.share(slo.answered)}"))
     if slo.accuracy is not None:
         found.append(("accuracy", "accuracy", words.share(summary.accuracy), f"at least {words.share(slo.accuracy)}"))
     if slo.cost_per_hour is not None:
@@ -88,12 +90,6 @@ def objectives(scenario: Scenario, summary: Summary) -> list[Objective]:
             ("cost_per_hour", "cost an hour", words.amount(an_hour), f"at most {words.amount(slo.cost_per_hour)}")
         )
     return [Objective(title, figure, limit, summary.slo[name]) for name, title, figure, limit in found]
-
-
-def settled_share(summary: Summary) -> float | None:
-    """Share answered of the requests that were not still under way at the end."""
-    settled = summary.requests - summary.in_flight
-    return summary.answered / settled if settled else None
 
 
 def verdict(scenario: Scenario, summary: Summary) -> str:
@@ -106,7 +102,34 @@ def verdict(scenario: Scenario, summary: Summary) -> str:
         told.append(f"Missed {len(missed)} of {_counted(len(stated), 'objective')}: {listed}.")
     elif stated:
         told.append(f"{'The objective is' if len(stated) == 1 else f'All {len(stated)} objectives are'} met: {listed}.")
-    return " ".join(told)
+    return " ".join([*told, *overloads(scenario, summary)])
+
+
+def overloads(scenario: Scenario, summary: Summary) -> list[str]:
+    """A sentence about each link and node whose queue grew until the end."""
+    found = []
+    for name, ways in summary.links.items():
+        for way, link in ways.items():
+            if _overloaded(link.utilisation, link.in_flight, link.offered):
+                shared = (
+                    " It is shared; `shared: false` gives each device its own." if scenario.links[name].shared else ""
+                )
+                found.append(
+                    f"Link {name} {way} is overloaded: {_left(link.in_flight, link.offered, 'messages')}.{shared}"
+                )
+    for name, node in summary.nodes.items():
+        if _overloaded(node.utilisation, node.waiting_at_end, node.offered):
+            found.append(f"Node {name} is overloaded: {_left(node.waiting_at_end, node.offered, 'requests')}.")
+    return found
+
+
+def _overloaded(utilisation: float, waiting: int, offered: int) -> bool:
+    """Hardly ever idle, and more than a share of what came still waits: chance leaves a short queue only."""
+    return utilisation > _BUSY and waiting > _LEFT_WAITING * offered
+
+
+def _left(waiting: int, offered: int, what: str) -> str:
+    return f"{waiting:,} of {offered:,} {what} still waited at the end"
 
 
 def _answered(summary: Summary) -> str:
