@@ -394,6 +394,11 @@ def test_a_sweep_over_words_has_points_at_even_places(tmp_path: Path) -> None:
     assert "expected a tier" in told(sweep_view(points, 80), 80)
 
 
+def test_the_page_of_a_sweep_begins_with_the_point_that_answers_nothing(tmp_path: Path) -> None:
+    points = swept(tmp_path, {"nodes.gateway.service": ["1ms", "20s"]})
+    assert "Answered goes from 0 % (20s) to 100 % (1ms)." in render_sweep(Swept(load(tmp_path), origin(), points))
+
+
 def test_swept_paths_are_as_short_as_they_can_be() -> None:
     assert short_paths(["run.seed", "devices.a.count"]) == ["seed", "count"]
     assert short_paths(["devices.a.count", "devices.b.count"]) == ["a.count", "b.count"]

@@ -163,9 +163,10 @@ def _keys(plot: Plot) -> list[Markup]:
 def _lede(points: Sequence[Point]) -> str:
     """How far the figures spread."""
     parts = [f"{len(points):,} runs."]
-    for name in ("p99_ms", "accuracy", "energy_j", "cost"):
-        known = [(figures(point)[name], point) for point in points if figures(point).get(name)]
-        if len({value for value, _ in known}) > 1:
+    for name in ("answered_share", "p99_ms", "accuracy", "energy_j", "cost"):
+        known = [(value, point) for point in points if (value := figures(point).get(name)) is not None]
+        written = {MEASURES[name].write(value) for value, _ in known}
+        if len(written) > 1:
             low, high = min(known, key=lambda pair: pair[0]), max(known, key=lambda pair: pair[0])
             write, title = MEASURES[name].write, MEASURES[name].title
             parts.append(
