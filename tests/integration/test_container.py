@@ -98,6 +98,7 @@ async def test_is_unhealthy_when_the_service_does_not_answer(
         await until(lambda: container.state()["Health"]["Status"] == "unhealthy", timeout_s=30)
         engine.run("kill", "--signal", "CONT", container.id)
         await until(lambda: container.state()["Health"]["Status"] == "healthy", timeout_s=30)
+        assert container.state()["Running"]
 
 
 async def test_missing_model_ends_it_with_code_2_and_one_line(engine: Engine, edge_image: str) -> None:

@@ -40,7 +40,8 @@ def test_a_closed_loop_that_may_lose_needs_a_timeout(tmp_path: Path, changes: di
 def test_what_a_closed_loop_does_not_use_may_lose(tmp_path: Path) -> None:
     degraded = "{fault: link_degraded, link: up, at: 1s, lasts: 1s, extra_latency: 1ms}"
     elsewhere = "{fault: node_down, node: cloud, at: 1s, lasts: 1s}"
-    scenario(tmp_path, **LOOP, links__wan__loss="1%", faults=f"[{degraded}, {elsewhere}]")
+    loaded = scenario(tmp_path, **LOOP, links__wan__loss="1%", faults=f"[{degraded}, {elsewhere}]")
+    assert loaded.devices["sensors"].timeout is None
 
 
 @pytest.mark.parametrize(

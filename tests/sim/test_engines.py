@@ -18,6 +18,7 @@ from tests.scenario.examples import MINIMAL
 from tests.sim.runs import load, trace_of
 from tierwise.core.errors import ConfigurationError
 from tierwise.sim import simulate
+from tierwise.sim.compiled import COMPILES
 from tierwise.sim.event import EventEngine
 from tierwise.sim.kernel.tables import (
     ANSWERED,
@@ -306,6 +307,7 @@ def test_the_trace_is_the_same_in_any_process_compiled_or_not() -> None:
 
 def test_numba_is_there_in_ci() -> None:
     need(package="numba")
+    assert COMPILES
 
 
 def test_links_count_what_they_deliver(tmp_path: Path) -> None:

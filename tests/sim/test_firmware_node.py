@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,7 @@ def test_the_emulator_ends_with_a_run_that_is_killed(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", program, "simulate", path, *sets]) as run:
         asyncio.run(until(lambda: len(emulators(tmp_path)) == 1, timeout_s=60))
         run.kill()
+    assert run.returncode == -signal.SIGKILL
     asyncio.run(until(lambda: not emulators(tmp_path)))
 
 
