@@ -151,6 +151,8 @@ def test_what_is_expected_before_the_body() -> None:
     [
         (b"nonsense\r\n\r\n", 400, "not a valid HTTP request"),
         (b"GET http:///x HTTP/1.1\r\n\r\n", 400, "not a valid HTTP request"),
+        (b"GET /\r\n\r\n", 505, "HTTP/0.9 is not supported"),
+        (b"POST /predict HTTP/2.0\r\n\r\n", 505, "HTTP/2.0 is not supported"),
         (b"CONNECT /x HTTP/1.1\r\n\r\n", 501, "CONNECT"),
         (b"GET / HTTP/1.1\r\nx: " + b"y" * 80_000, 431, "the headers have more than 32768 bytes"),
         (POST.replace(b"h: 4", b"h: 100001")[:-4], 413, "more than 100000 bytes (--max-payload-bytes)"),

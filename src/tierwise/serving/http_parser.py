@@ -16,6 +16,10 @@ _PIECE_BYTES = 16_384
 """Received bytes are counted in such pieces, so a limit may be exceeded by two of them."""
 
 
+_VERSIONS = ("1.1", "1.0")
+"""httptools takes others too, among them 0.9 for a request line that was cut short."""
+
+
 class HttpLimits(NamedTuple):
     """What a client may do. Sizes in bytes, durations in seconds."""
 
@@ -165,6 +169,8 @@ class RequestParser:
         """The head of a request is complete."""
         parser = self._parser
         version = parser.get_http_version()
+        if version not in _VERSIONS:
+            raise RefusedError(505, InvalidRequestError(f"HTTP/{version} is not supported, HTTP/1.1 is"))
         self.head = HttpRequest(
             parser.get_method(),
             _target(self._url),
