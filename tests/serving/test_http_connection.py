@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import select
 import socket
 from typing import TYPE_CHECKING, Any, cast
 from unittest import mock
@@ -308,6 +309,29 @@ async def test_answers_before_a_refused_body_arrive_while_it_is_still_being_sent
         for _ in range(2):
             assert (await client.response())[0] == 200
         await client.refused(413, "more than 2000 bytes")
+
+
+async def test_last_answer_reaches_a_client_that_goes_on_sending() -> None:
+    count = 200
+    last = PREDICT.replace(b"host: x", b"host: x\r\nconnection: close")
+    loop = asyncio.get_running_loop()
+    async with running() as (service, _):
+        assert service.http_endpoint is not None
+        assert service._http is not None
+        connections = cast("set[HttpConnection]", service._http.server_state.connections)
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # most of the answers wait on the server
+            client.setblocking(False)  # noqa: FBT003 -- has no name
+            await loop.sock_connect(client, service.http_endpoint)
+            await loop.sock_sendall(client, PREDICT * count + last)
+            await until(lambda: bool(select.select([client], [], [], 0)[0]))
+            await until(lambda: all(connection._lingers for connection in connections))
+            await loop.sock_sendall(client, PREDICT)
+            got = b""
+            while chunk := await loop.sock_recv(client, 4096):
+                got += chunk
+        assert got.count(b"HTTP/1.1 200") == count + 1
+        await until(lambda: not connections)
 
 
 async def test_client_that_reads_slowly_gets_its_answers_also_before_a_refusal() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr
@@ -66,6 +67,8 @@ class HttpConnection(asyncio.Protocol):
         """What comes is thrown away: the connection ends with the answer to what has come before."""
         self._refusal = b""
         """The last response, where it has to wait for those before it."""
+        self._heard_all = False
+        """The client has said that it sends nothing more."""
         self._lingers = False
         """All is said, and the client has a moment to hear it."""
         self._dropped = 0
@@ -106,7 +109,7 @@ class HttpConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client sends nothing more. Whether it may still take answers, and the connection stays open for them."""
-        self._ends = True
+        self._ends = self._heard_all = True
         if self._request is not None or self._parser.ready or self._refusal:
             return True
         if not self._lingers:
@@ -196,10 +199,12 @@ class HttpConnection(asyncio.Protocol):
             and self.endpoint.plane.accepting
             and not (self._ends and not self._parser.ready and not self._refusal)
         )
-        self.transport.write(self._rendered(response, request, keep_alive=keep_alive))
+        rendered = self._rendered(response, request, keep_alive=keep_alive)
         if not keep_alive:
-            self._close()
-        elif self._is_late:
+            self._hang_up(rendered)
+            return
+        self.transport.write(rendered)
+        if self._is_late:
             self._is_late = False
             self._go_on()
 
@@ -226,15 +231,19 @@ class HttpConnection(asyncio.Protocol):
 
     def _hang_up(self, response: bytes) -> None:
         """Answers for the last time. Closing at once would reset the connection of a client that is still sending."""
-        if self.transport.is_closing():
+        if self._lingers or self.transport.is_closing():
             return
         self._ends = self._lingers = True
         self._refusal = b""
+        self._parser.ready.clear()
         self.transport.write(response)
+        if self._heard_all:
+            self._close()
+            return
         self._set_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._unsent = self.transport.get_write_buffer_size()
+        self._unsent = sys.maxsize  # who has not taken all by then has the usual time for the rest
         self._timer.set(self.limits.linger_s)
 
     def _close(self) -> None:
