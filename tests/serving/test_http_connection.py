@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import select
 import socket
 from typing import TYPE_CHECKING, Any, cast
 from unittest import mock
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     Response = tuple[int, dict[str, str], bytes]
 
 WAYS = pytest.mark.parametrize("latency_ms", [0, 1], ids=["at once", "later"])
+TOO_LARGE = 'code="too_large",model="sum",tier="edge",transport="http",version="1"} 1.0'
 HEAD = b"POST /predict HTTP/1.1\r\nhost: x\r\n"
 
 
@@ -216,10 +218,7 @@ async def test_answers_before_half_a_request_are_given(latency_ms: float) -> Non
         async with running(latency_ms=100 * latency_ms) as (service, _), connected(service) as client:
             client.writer.write(PREDICT + PREDICT[:10])
             assert (await client.response())[0] == 200
-            if latency_ms:
-                await client.closed()
-            else:
-                await client.refused(408, "not complete")
+            await client.refused(408, "not complete")
 
 
 async def test_connection_without_a_request_is_closed() -> None:
@@ -250,13 +249,110 @@ async def test_refused_body_is_not_read_for_ever(latency_ms: float, is_chunked: 
 
 
 @WAYS
+@pytest.mark.parametrize("asks", [b"", b"expect: 100-continue\r\n"])
+async def test_body_that_is_too_large_is_refused_before_it_comes(latency_ms: float, asks: bytes) -> None:
+    async with running(latency_ms=latency_ms) as (service, http), connected(service) as client:
+        client.writer.write(HEAD + asks + b"content-length: 2001\r\n\r\n")
+        is_refusal(await client.response(), 413, "more than 2000 bytes (--max-payload-bytes)")
+        client.writer.close()
+        assert TOO_LARGE in (await http.get("/metrics")).text
+
+
+async def test_refusal_of_head_has_no_body() -> None:
+    async with running() as (service, _), connected(service) as client:
+        client.writer.write(b"HEAD /health HTTP/1.1\r\ncontent-length: 2001\r\n\r\n")
+        async with asyncio.timeout(20):
+            got = await client.reader.read()
+        assert got.startswith(b"HTTP/1.1 413 ")
+        assert got.endswith(b"\r\n\r\n")
+
+
+async def test_continue_is_said_when_the_headers_are_complete() -> None:
+    async with running() as (service, _), connected(service) as client:
+        client.writer.write(HEAD + b"expect: 100-continue\r\ncontent-le")
+        await until(lambda: client.protocol._parser.expects_continue)
+        client.writer.write(b"ngth: 2001\r\n\r\n")
+        is_refusal(await client.response(), 413, "more than 2000 bytes")
+
+
+async def test_continue_is_not_said_to_http_1_0() -> None:
+    head, _, body = PREDICT.replace(b"HTTP/1.1", b"HTTP/1.0").partition(b"\r\n\r\n")
+    async with running() as (service, _), connected(service) as client:
+        client.writer.write(head + b"\r\nexpect: 100-continue\r\n\r\n")
+        await until(lambda: client.protocol._parser.head is not None)
+        client.writer.write(body)
+        assert (await client.response())[0] == 200
+
+
+@WAYS
+async def test_client_that_sends_nothing_more_still_gets_its_answers(latency_ms: float) -> None:
+    async with running(latency_ms=20 * latency_ms) as (service, _), connected(service) as client:
+        client.writer.write(PREDICT + HEALTH + PREDICT)
+        client.writer.write_eof()
+        for said in (b'"prediction"', b'"status":"ok"', b'"prediction"'):
+            assert said in (await client.response())[2]
+        await client.closed()
+
+
+@WAYS
+async def test_client_that_sends_nothing_more_and_waits_for_nothing_is_let_go(latency_ms: float) -> None:
+    async with running(latency_ms=latency_ms) as (service, _), connected(service) as client:
+        client.writer.write(PREDICT[:-3])
+        client.writer.write_eof()
+        await client.closed()
+
+
+async def test_answers_before_a_refused_body_arrive_while_it_is_still_being_sent() -> None:
+    large = HEAD + b"content-length: 8000000\r\n\r\n"
+    async with running(latency_ms=100) as (service, _), connected(service) as client:
+        client.writer.write(PREDICT * 2 + large + b"1" * 8_000_000)
+        for _ in range(2):
+            assert (await client.response())[0] == 200
+        await client.refused(413, "more than 2000 bytes")
+
+
+async def test_last_answer_reaches_a_client_that_goes_on_sending() -> None:
+    count = 200
+    last = PREDICT.replace(b"host: x", b"host: x\r\nconnection: close")
+    loop = asyncio.get_running_loop()
+    async with running() as (service, _):
+        assert service.http_endpoint is not None
+        assert service._http is not None
+        connections = cast("set[HttpConnection]", service._http.server_state.connections)
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # most of the answers wait on the server
+            client.setblocking(False)  # noqa: FBT003 -- has no name
+            await loop.sock_connect(client, service.http_endpoint)
+            await loop.sock_sendall(client, PREDICT * count + last)
+            await until(lambda: bool(select.select([client], [], [], 0)[0]))
+            await until(lambda: all(connection._lingers for connection in connections))
+            await loop.sock_sendall(client, PREDICT)
+            got = b""
+            while chunk := await loop.sock_recv(client, 4096):
+                got += chunk
+        assert got.count(b"HTTP/1.1 200") == count + 1
+        await until(lambda: not connections)
+
+
+async def test_client_that_reads_slowly_gets_its_answers_also_before_a_refusal() -> None:
+    count = 4000
+    with limits(linger_s=0.1):
+        async with running() as (service, _), connected(service) as client:
+            client.writer.write(PREDICT * count + b"nonsense\r\n\r\n")
+            for answered in range(count):
+                assert (await client.response())[0] == 200
+                if answered % 100 == 0:
+                    await asyncio.sleep(0.02)
+            await client.refused(400, "not a valid HTTP request")
+
+
+@WAYS
 async def test_refused_body_that_ends_leaves_the_service_well(latency_ms: float) -> None:
     async with running(latency_ms=latency_ms) as (service, http):
         response = await http.post("/predict", content=b"1" * 2_000_000)
         assert response.status_code == 413
         assert (await http.post("/predict", content=BODY)).status_code == 200
-        counts = (await http.get("/metrics")).text
-        assert 'code="too_large",model="sum",tier="edge",transport="http",version="1"} 1.0' in counts
+        assert TOO_LARGE in (await http.get("/metrics")).text
         del service
 
 
@@ -296,7 +392,7 @@ async def test_answers_before_a_malformed_request_are_given(latency_ms: float) -
         client.writer.write(PREDICT + HEALTH + b"\x00\x01 nonsense\r\n\r\n")
         assert b'"prediction"' in (await client.response())[2]
         assert b'"status":"ok"' in (await client.response())[2]
-        await client.closed()
+        await client.refused(400, "not a valid HTTP request")
 
 
 @WAYS
@@ -315,3 +411,19 @@ async def test_unexpected_failures_are_errors_in_json_and_logged(
         assert (await http.post("/predict", content=BODY)).status_code == 200
     failures = [record.exc_info for record in caplog.records if record.exc_info]
     assert [str(failure[1]) for failure in failures] == ["by surprise"] * 2
+
+
+@WAYS
+@pytest.mark.parametrize("where", ["decode_predict", "encode_predict"])
+async def test_unexpected_failures_around_the_model_are_answered_counted_and_logged_once(
+    latency_ms: float, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(latency_ms=latency_ms) as (service, http):
+        with mock.patch(f"tierwise.serving.predict.{where}", side_effect=ZeroDivisionError("by surprise")):
+            response = await http.post("/predict", content=BODY, timeout=5)
+        assert response.status_code == 500
+        assert "internal error" in response.json()["error"]
+        failed = TOO_LARGE.replace("too_large", "inference_failed")
+        assert failed in (await http.get("/metrics")).text
+        assert service.plane.pending == 0
+    assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == ["by surprise"]

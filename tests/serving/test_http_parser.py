@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from tierwise.serving.http_parser import HttpLimits, HttpRequest, RefusedError, RequestParser, Target
@@ -38,6 +40,72 @@ def test_it_does_not_matter_how_requests_are_cut() -> None:
     assert [request.body for request in whole] == [b"body", b"", b"body", b"body"]
     for size in (1, 2, 7, 40):
         assert parsed(*(sent[start : start + size] for start in range(0, len(sent), size))) == whole
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        b"",
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n" + GET,
+        POST.replace(b"4", b"4\r\nTransfer-Encoding: chunked"),
+        POST.replace(b"4", b"4\r\nContent-Length: 4"),
+        POST.replace(b"4", b"100001"),
+        CHUNKED.replace(b"2\r\n", b"0x2\r\n"),
+        GET.replace(b"x", b"x\r\n y"),
+        GET.replace(b"x", b"x\ny: z"),
+        GET.replace(b"/health", b"/h\xc3\xa9alth"),
+        b"OPTIONS * HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n" + CHUNKED,
+        b"CONNECT / HTTP/1.1\r\n\r\n" + GET,
+    ],
+)
+def test_one_cut_anywhere_changes_nothing(ending: bytes) -> None:
+    sent = CHUNKED[:-2] + b"X-Trailer: z\r\n\r\n" + POST + ending
+
+    def outcome(*pieces: bytes) -> tuple[list[HttpRequest], int, str]:
+        parser = RequestParser(LIMITS)
+        try:
+            for piece in pieces:
+                parser.feed(piece)
+        except RefusedError as refusal:
+            return list(parser.ready), refusal.status, str(refusal)
+        return list(parser.ready), 0, ""
+
+    whole = outcome(sent)
+    assert len(whole[0]) >= 2
+    assert bool(whole[1]) == (ending != b"" and not ending.startswith(b"OPTIONS"))
+    for cut in range(1, len(sent)):
+        assert outcome(sent[:cut], sent[cut:]) == whole, cut
+
+
+@pytest.mark.parametrize("length", [b"4 ", b"0" * 5000 + b"4", b"4" + b" " * 5000])
+def test_lengths_in_other_words(length: bytes) -> None:
+    assert parsed(POST.replace(b"4", length))[0].body == b"body"
+
+
+def test_trailers_do_not_pass_for_headers() -> None:
+    trailers = b"traceparent: 00-1\r\nexpect: 100-continue\r\n"
+    parser = RequestParser(LIMITS)
+    parser.feed(CHUNKED[:-2] + trailers)
+    assert not parser.expects_continue
+    parser.feed(b"\r\n" + GET)
+    assert [request.headers for request in parser.ready] == [[(b"transfer-encoding", b"chunked")], [(b"host", b"x")]]
+
+
+@pytest.mark.parametrize(
+    ("begin", "again"), [(CHUNKED[:-2], b"a:\r\n"), (CHUNKED[:-5], b"2\r\nxy\r\n")], ids=["trailers", "chunks"]
+)
+def test_tiny_parts_do_not_take_many_times_the_memory(begin: bytes, again: bytes) -> None:
+    parser = RequestParser(HttpLimits(body_bytes=2**20, request_bytes=2**21))
+    data = again * (2**16 // len(again))
+    tracemalloc.start()
+    try:
+        parser.feed(begin)
+        for _ in range(31):
+            parser.feed(data)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
 
 
 def test_many_requests_in_one_long_read() -> None:
@@ -83,9 +151,12 @@ def test_what_is_expected_before_the_body() -> None:
     [
         (b"nonsense\r\n\r\n", 400, "not a valid HTTP request"),
         (b"GET http:///x HTTP/1.1\r\n\r\n", 400, "not a valid HTTP request"),
+        (b"GET /\r\n\r\n", 505, "HTTP/0.9 is not supported"),
+        (b"POST /predict HTTP/2.0\r\n\r\n", 505, "HTTP/2.0 is not supported"),
         (b"CONNECT /x HTTP/1.1\r\n\r\n", 501, "CONNECT"),
         (b"GET / HTTP/1.1\r\nx: " + b"y" * 80_000, 431, "the headers have more than 32768 bytes"),
-        (POST.replace(b"h: 4", b"h: 100001") + b"y" * 100_000, 413, "more than 100000 bytes (--max-payload-bytes)"),
+        (POST.replace(b"h: 4", b"h: 100001")[:-4], 413, "more than 100000 bytes (--max-payload-bytes)"),
+        (CHUNKED[:-5] + b"186a0\r\n" + b"y" * 100_000, 413, "more than 100000 bytes (--max-payload-bytes)"),
         (CHUNKED[:-2] + b"x: y\r\n" * 50_000, 413, "the request has more than 200000 bytes"),
     ],
 )

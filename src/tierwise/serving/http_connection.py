@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr
@@ -63,7 +64,11 @@ class HttpConnection(asyncio.Protocol):
         """The request of which the rest is awaited, by its number."""
         self._read_paused = False
         self._ends = False
-        """Nothing more is read: the connection ends with the answer to what has come."""
+        """What comes is thrown away: the connection ends with the answer to what has come before."""
+        self._refusal = b""
+        """The last response, where it has to wait for those before it."""
+        self._heard_all = False
+        """The client has said that it sends nothing more."""
         self._lingers = False
         """All is said, and the client has a moment to hear it."""
         self._dropped = 0
@@ -96,10 +101,20 @@ class HttpConnection(asyncio.Protocol):
         try:
             self._parser.feed(data)
         except RefusedError as refusal:
+            self._parser.expects_continue = False
             self._go_on()
             self._refuse(refusal)
             return
         self._go_on()
+
+    def eof_received(self) -> bool:
+        """The client sends nothing more. Whether it may still take answers, and the connection stays open for them."""
+        self._ends = self._heard_all = True
+        if self._request is not None or self._parser.ready or self._refusal:
+            return True
+        if not self._lingers:
+            self._await_reader()
+        return False
 
     def pause_writing(self) -> None:
         """The client does not take its answers: no more requests are read from it, and none answered."""
@@ -129,12 +144,15 @@ class HttpConnection(asyncio.Protocol):
         while ready and self._request is None and not self.write_paused:
             self._answer(ready.popleft())
         if self._ends or self.write_paused:
+            if self._refusal and self._request is None and not ready:
+                self._hang_up(self._refusal)
             return
         begun = parser.begun
         if begun:
             if begun != self._awaited:
                 self._timer.set(self.limits.request_s)
-            if parser.expects_continue and self._request is None:
+            head = parser.head
+            if parser.expects_continue and self._request is None and head is not None and head.version != "1.0":
                 parser.expects_continue = False
                 self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         elif self._request is None:
@@ -177,42 +195,55 @@ class HttpConnection(asyncio.Protocol):
         if request is None or self.transport.is_closing():
             return  # the client has not waited for it
         keep_alive = (
-            request.keep_alive and self.endpoint.plane.accepting and not (self._ends and not self._parser.ready)
+            request.keep_alive
+            and self.endpoint.plane.accepting
+            and not (self._ends and not self._parser.ready and not self._refusal)
         )
-        self._write(response, keep_alive=keep_alive, with_body=request.method != b"HEAD")
+        rendered = self._rendered(response, request, keep_alive=keep_alive)
         if not keep_alive:
-            self._close()
-        elif self._is_late:
+            self._hang_up(rendered)
+            return
+        self.transport.write(rendered)
+        if self._is_late:
             self._is_late = False
             self._go_on()
 
-    def _write(self, response: Response, *, keep_alive: bool, with_body: bool = True) -> None:
-        self.transport.write(
-            self.renderer.render(response, self._server.default_headers, keep_alive=keep_alive, with_body=with_body)
-        )
+    def _rendered(self, response: Response, request: HttpRequest | None, *, keep_alive: bool) -> bytes:
+        with_body = request is None or request.method != b"HEAD"
+        return self.renderer.render(response, self._server.default_headers, keep_alive=keep_alive, with_body=with_body)
 
     # --- ending
 
     def _refuse(self, refusal: RefusedError) -> None:
-        """Ends the connection at a request that is not read any further, with an answer where it is its turn."""
+        """Ends the connection at a request that is not read any further, with an answer when it is its turn."""
         head = self._parser.head
         if head is not None and _is_predict(head):
             response = self.endpoint.refuse(refusal.error, head.headers)._replace(status=refusal.status)
         else:
             response = error_response(refusal.status, str(refusal))
+        rendered = self._rendered(response, head, keep_alive=False)
         if self._request is None and not self._parser.ready:
-            self._hang_up(response)
+            self._hang_up(rendered)
         else:
-            self._ends = True  # those before it are still answered
+            self._ends = True
+            self._refusal = rendered
+            self._set_reading()
 
-    def _hang_up(self, response: Response) -> None:
+    def _hang_up(self, response: bytes) -> None:
         """Answers for the last time. Closing at once would reset the connection of a client that is still sending."""
-        if self.transport.is_closing():
+        if self._lingers or self.transport.is_closing():
             return
         self._ends = self._lingers = True
-        self._write(response, keep_alive=False)
+        self._refusal = b""
+        self._parser.ready.clear()
+        self.transport.write(response)
+        if self._heard_all:
+            self._close()
+            return
+        self._set_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
+        self._unsent = sys.maxsize  # who has not taken all by then has the usual time for the rest
         self._timer.set(self.limits.linger_s)
 
     def _close(self) -> None:
@@ -226,10 +257,9 @@ class HttpConnection(asyncio.Protocol):
 
     def _passed(self) -> None:
         """What was awaited has not come in time."""
-        if self._lingers:
-            self.transport.abort()
-        elif self.write_paused or self.transport.is_closing():
-            if self.transport.get_write_buffer_size() < self._unsent:
+        if self._lingers or self.write_paused or self.transport.is_closing():
+            unsent = self.transport.get_write_buffer_size()
+            if 0 < unsent < self._unsent:
                 self._await_reader()
             else:
                 self.transport.abort()
@@ -247,8 +277,11 @@ class HttpConnection(asyncio.Protocol):
         self._timer.set(self.limits.stall_s)
 
     def _set_reading(self) -> None:
-        """Reads no further while requests wait: for the client to read, or for one before them."""
-        pause = self.write_paused or bool(self._parser.ready)
+        """Reads no further while requests wait: for the client to read, or for one before them.
+
+        What is thrown away is read, lest closing the connection resets it before the client has read its answers.
+        """
+        pause = not self._ends and (self.write_paused or bool(self._parser.ready))
         if pause == self._read_paused or self.transport.is_closing():
             return
         self._read_paused = pause

@@ -16,6 +16,10 @@ _PIECE_BYTES = 16_384
 """Received bytes are counted in such pieces, so a limit may be exceeded by two of them."""
 
 
+_VERSIONS = ("1.1", "1.0")
+"""httptools takes others too, among them 0.9 for a request line that was cut short."""
+
+
 class HttpLimits(NamedTuple):
     """What a client may do. Sizes in bytes, durations in seconds."""
 
@@ -77,8 +81,8 @@ class RequestParser:
         self._bytes = 0
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._pieces: list[bytes] = []
-        self._size = 0
+        self._length = 0
+        self._body: bytes | bytearray = b""
         self._start()
 
     def _start(self) -> None:
@@ -119,6 +123,9 @@ class RequestParser:
         if self._bytes > limits.request_bytes:
             raise _too_large(f"the request has more than {limits.request_bytes} bytes")
 
+    def _body_too_large(self) -> RefusedError:
+        return _too_large(f"the request has more than {self._limits.body_bytes} bytes (--max-payload-bytes)")
+
     def _ignore_upgrade(self, rest: bytes | memoryview) -> None:
         """Reads the request as if it did not offer another protocol, which HTTP allows; httptools skips its body."""
         method = self._parser.get_method()
@@ -137,18 +144,24 @@ class RequestParser:
         """A request begins."""
         self._count += 1
         self.begun = self._count
+        self.head = None  # of a request whose offer of another protocol was ignored, and that begins again
         self._bytes = 0
         self._url = b""
         self._headers = []
+        self._length = 0
 
     def on_url(self, url: bytes) -> None:
         """A piece of what the request is for."""
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer."""
+        """A header, or a trailer: nobody needs those, and they must not pass for headers."""
+        if self.head is not None:
+            return
         name = name.lower()
-        if name == b"expect":
+        if name == b"content-length":
+            self._length = int(value.strip().lstrip(b"0") or 0)  # httptools has checked it, and allows any zeros
+        elif name == b"expect":
             self.expects_continue = value.lower() == b"100-continue"
         self._headers.append((name, value))
 
@@ -156,6 +169,8 @@ class RequestParser:
         """The head of a request is complete."""
         parser = self._parser
         version = parser.get_http_version()
+        if version not in _VERSIONS:
+            raise RefusedError(505, InvalidRequestError(f"HTTP/{version} is not supported, HTTP/1.1 is"))
         self.head = HttpRequest(
             parser.get_method(),
             _target(self._url),
@@ -164,24 +179,30 @@ class RequestParser:
             # Of HTTP/1.0 only that: its clients would have to be told that the connection is kept.
             self._keeps_alive() and version != "1.0",
         )
-        self._pieces = []
-        self._size = 0
+        if self._length > self._limits.body_bytes:
+            raise self._body_too_large()
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
         self.expects_continue = False
-        self._size += len(body)
-        if self._size > self._limits.body_bytes:
-            raise _too_large(f"the request has more than {self._limits.body_bytes} bytes (--max-payload-bytes)")
-        self._pieces.append(body)
+        gathered = self._body
+        if not gathered:
+            self._body = gathered = body
+        elif isinstance(gathered, bytearray):
+            gathered += body
+        else:  # not a list of pieces: those may be of one byte each
+            self._body = gathered = bytearray(gathered)
+            gathered += body
+        if len(gathered) > self._limits.body_bytes:
+            raise self._body_too_large()
 
     def on_message_complete(self) -> None:
         """The request is complete."""
         request = self.head
         if request is None or self._parser.should_upgrade():
             return
-        pieces = self._pieces
-        request.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        request.body = bytes(self._body)
+        self._body = b""
         self.ready.append(request)
         self.head = None
         self.begun = 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from tierwise.core.clocks import monotonic_ns
 from tierwise.core.errors import (
     DeadlineExceededError,
+    InferenceError,
     InvalidInputError,
     InvalidRequestError,
     OverloadedError,
@@ -16,7 +18,7 @@ from tierwise.core.errors import (
 )
 from tierwise.messaging.predict_body import decode_predict, encode_predict
 from tierwise.serving import traceparent
-from tierwise.serving.http_response import Response, error_response
+from tierwise.serving.http_response import UNEXPECTED, Response, error_response
 from tierwise.serving.metrics import OK
 from tierwise.serving.tracing import traceparent_of
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from tierwise.serving.metrics import Meter
     from tierwise.serving.traceparent import TraceContext
     from tierwise.serving.tracing import Tracer
+
+log = logging.getLogger("tierwise.http")
 
 PATH = "/predict"
 
@@ -75,6 +79,10 @@ class PredictEndpoint:
         except TierwiseError as error:
             reply(error)
             return
+        except Exception:
+            log.exception("a request failed unexpectedly")
+            reply(InferenceError(UNEXPECTED))
+            return
         self.plane.submit(request, self._meter, reply)
 
     def refuse(self, error: TierwiseError, headers: Iterable[tuple[bytes, bytes]]) -> Response:
@@ -99,6 +107,10 @@ def _respond(outcome: Answer | TierwiseError) -> tuple[str, Response]:
             return OK, Response(200, encode_predict(outcome))
         except TierwiseError as unfit:
             outcome = unfit
+        except Exception:
+            # Raised from a late answer it would reach the event loop, and the client would wait for ever.
+            log.exception("a request failed unexpectedly")
+            outcome = InferenceError(UNEXPECTED)
     more: Headers = ()
     if isinstance(outcome, OverloadedError):
         more = ((b"retry-after", b"%d" % max(1, round(outcome.retry_after_s))),)
