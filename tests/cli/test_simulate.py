@@ -21,9 +21,11 @@ from tierwise.cli.simulate import simulate, split_values
 from tierwise.core.errors import ConfigurationError
 from tierwise.core.trace import read_trace_csv
 from tierwise.scenario import ScenarioError
+from tierwise.sim.compiled import COMPILES
 from tierwise.sim.sweep import read_points
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from click.testing import Result
@@ -234,6 +236,18 @@ def test_a_sweep_in_which_points_fail_is_no_success(scenario: str, tmp_path: Pat
     assert run(scenario, "--sweep", "placement=edge", *results).exit_code == 0
 
 
+def shown_on_a_terminal(*arguments: str, environment: Mapping[str, str] | None = None) -> str:
+    """What ``simulate`` writes to a terminal that is its standard error."""
+    terminal, theirs = os.openpty()
+    try:
+        command = [sys.executable, "-m", "tierwise", "simulate", *arguments]
+        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=theirs, env=environment, check=True, timeout=120)
+        return os.read(terminal, 1 << 16).decode()
+    finally:
+        os.close(theirs)
+        os.close(terminal)
+
+
 @pytest.mark.parametrize(
     ("arguments", "lines"),
     [
@@ -242,17 +256,24 @@ def test_a_sweep_in_which_points_fail_is_no_success(scenario: str, tmp_path: Pat
     ],
 )
 def test_progress_on_a_terminal_ends_its_line(scenario: str, arguments: tuple[str, ...], lines: str) -> None:
-    program = "from tierwise.cli import main; main()"
-    terminal, theirs = os.openpty()
-    try:
-        command = [sys.executable, "-c", program, "simulate", scenario, *arguments]
-        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=theirs, check=True, timeout=120)
-        shown = os.read(terminal, 1 << 16).decode()
-    finally:
-        os.close(theirs)
-        os.close(terminal)
+    shown = shown_on_a_terminal(scenario, *arguments)
     assert shown.endswith("\r\n")
     assert shown.count("\n") == 1
     assert re.search(lines + r" *\r\n$", shown)
     shares = [float(share) for share in re.findall(r"([\d.]+)%", shown)]
     assert shares == sorted(shares)
+
+
+@pytest.mark.skipif(not COMPILES, reason="numba is not installed or is switched off")
+def test_the_first_run_says_that_it_compiles_and_does_not_count_it(scenario: str, tmp_path: Path) -> None:
+    fresh = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    fresh.pop("NUMBA_CACHE_DIR", None)
+    compiling, again = (
+        shown_on_a_terminal(scenario, "--out", str(tmp_path / name), environment=fresh) for name in ("a", "b")
+    )
+    assert "compiling the kernel" in compiling
+    assert "compiling" not in again
+    first, second = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("a", "b"))
+    assert first.pop("wall_s") < 2  # compiling alone takes more
+    second.pop("wall_s")
+    assert first == second

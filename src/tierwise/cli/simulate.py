@@ -161,10 +161,13 @@ def run_one(
     loaded = load_scenario(path, changes)
     from tierwise.sim import simulate as run  # noqa: PLC0415
     from tierwise.sim.answers import compute_answers  # noqa: PLC0415
+    from tierwise.sim.compiled import must_compile  # noqa: PLC0415
     from tierwise.sim.results.origin import origin_of  # noqa: PLC0415
 
     more = [] if engine == "auto" else ["--engine", engine]
     with Progress(wanted=not as_json) as line:
+        if must_compile():
+            line.tell("compiling the kernel: once, some ten seconds")
         summary = run(
             loaded,
             seed=seed,

@@ -46,6 +46,11 @@ if COMPILES and not numba.config.CACHE_DIR:
     numba.config.CACHE_DIR = str(_cache_folder())
 
 
+def must_compile() -> bool:
+    """Whether the next run pays for compiling, which takes some ten seconds: none was kept by an earlier one."""
+    return COMPILES and not any(Path(numba.config.CACHE_DIR).rglob("*.nbc"))
+
+
 def compiled(function: Function, *, large: bool = False) -> Function:
     """The function, compiled at its first call; ``py_func`` is the original.
 

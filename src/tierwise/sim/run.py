@@ -13,6 +13,7 @@ import msgspec
 from tierwise.core.errors import ConfigurationError
 from tierwise.sim.accumulator import Accumulator
 from tierwise.sim.collect import Digest, in_order_of_creation
+from tierwise.sim.compiled import must_compile
 from tierwise.sim.cosim import LockstepEngine, external_groups
 from tierwise.sim.decide import decider
 from tierwise.sim.event import EventEngine, Unseen
@@ -92,6 +93,8 @@ def simulate(
     """
     chosen = choose_engine(scenario, engine)
     first = scenario.run.seed if seed is None else seed
+    if must_compile() and not external_groups(scenario):
+        _compile(scenario, chosen, answers)
     started = time.perf_counter()
     summaries = []
     series: list[Series] = []
@@ -126,6 +129,14 @@ def simulate(
             write_page(Run(scenario, summary, series[0], origin), out / "report.html")
             (out / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary)))
     return summary
+
+
+def _compile(
+    scenario: Scenario, engine: Literal["event", "vector"], answers: Mapping[tuple[str, str], Answers] | None
+) -> None:
+    """Runs one device of each group, so that the time that is told is the simulation's own."""
+    few = scenario.model_copy(update={"devices": _one_of_each(scenario)})
+    _run_once(few, scenario.run.seed, engine=engine, out=None, answers=answers, sinks=None, on_progress=None)
 
 
 def _of_all(
