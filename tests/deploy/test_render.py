@@ -336,8 +336,20 @@ def test_command_prints_how_to_apply_it(anomaly_detector: Path, tmp_path: Path) 
     printed = json.loads(result.stdout)
     assert printed["model"] == "anomaly-detector"
     assert printed["apply"] == f"kubectl apply --server-side -k {tmp_path / 'out'}"
+    assert printed["build"] == ["docker build -f docker/Dockerfile --target edge -t tierwise:edge ."]
     plain = CliRunner().invoke(deploy, [*arguments[:-5], "--set", "nonsense"])
     assert isinstance(plain.exception, ConfigurationError)
+
+
+def test_command_says_what_compose_leaves_out(anomaly_detector: Path, tmp_path: Path) -> None:
+    model = anomaly_detector / "anomaly-detector.onnx"
+    arguments = [str(model), "--target", "compose", "--out", str(tmp_path / "out")]
+    lines = CliRunner().invoke(deploy, arguments, catch_exceptions=False).stdout.splitlines()
+    assert lines[1] == "Left out:  cloud: the model has no file for PyTorch"
+    assert [line.split()[0] for line in lines[2:]] == ["Build", "Apply"]
+    whole = CliRunner().invoke(deploy, [str(anomaly_detector), *arguments[1:]], catch_exceptions=False).stdout
+    assert "Left out" not in whole
+    assert whole.count("Build it") == 2
 
 
 def test_a_setting_that_the_service_would_refuse_is_refused_here(anomaly_detector: Path, tmp_path: Path) -> None:

@@ -78,7 +78,13 @@ def deploy(
         click.echo(msgspec.json.encode(rendered, enc_hook=str))
         return
     click.echo(f"{rendered.model} {rendered.model_version} for {rendered.target} in {rendered.out}")
+    for tier, why in rendered.left_out.items():
+        click.echo(f"Left out:  {tier}: {why}")
+    for command in rendered.build:
+        click.echo(f"Build it:  {command}    (in a checkout, once)")
     click.echo(f"Apply it:  {rendered.apply}")
+    if rendered.target != "compose":
+        click.echo(f"Or both at once, on the cluster's master:  scripts/deploy.sh --from {rendered.out}")
 
 
 def _pair(text: str) -> tuple[str, str]:

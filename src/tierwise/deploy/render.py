@@ -22,14 +22,19 @@ MARK = ".tierwise-deployment"
 
 
 class Rendered(msgspec.Struct, frozen=True):
-    """What was written, and the command that puts it to work."""
+    """What was written, and the commands that put it to work.
+
+    ``build`` makes the images it needs, in a checkout; ``left_out`` says of each tier that is not in it why.
+    """
 
     out: Path
     target: str
     model: str
     model_version: str
     sha256: str
+    build: list[str]
     apply: str
+    left_out: dict[str, str] = {}
 
 
 def render(options: DeployOptions) -> Rendered:
@@ -44,13 +49,26 @@ def render(options: DeployOptions) -> Rendered:
         _prepare(options.out)
         render_compose(options, model)
         apply = f"docker compose -f {options.out / 'docker' / 'compose.yaml'} up --detach"
+        tiers = ["edge", "cloud"] if "cloud" in model.tiers else ["edge"]
     else:
         model = find_model_files(options.model, (options.tier,))
         content = kustomization(options, model)
         _prepare(options.out)
         render_kubernetes(options, model, content)
         apply = f"kubectl apply --server-side -k {options.out}"
-    return Rendered(options.out, options.target, model.name, model.version, model.sha256, apply)
+        tiers = [options.tier]
+    build = [f"docker build -f docker/Dockerfile --target {tier} -t tierwise:{tier} ." for tier in tiers]
+    no_cloud = options.target == "compose" and "cloud" not in tiers
+    return Rendered(
+        out=options.out,
+        target=options.target,
+        model=model.name,
+        model_version=model.version,
+        sha256=model.sha256,
+        build=[] if options.image else build,
+        apply=apply,
+        left_out={"cloud": "the model has no file for PyTorch"} if no_cloud else {},
+    )
 
 
 def _prepare(out: Path) -> None:
