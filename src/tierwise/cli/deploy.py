@@ -78,8 +78,8 @@ def deploy(
         click.echo(msgspec.json.encode(rendered, enc_hook=str))
         return
     click.echo(f"{rendered.model} {rendered.model_version} for {rendered.target} in {rendered.out}")
-    for tier, why in rendered.left_out.items():
-        click.echo(f"Left out:  {tier}: {why}")
+    for name, why in rendered.left_out.items():
+        click.echo(f"Left out:  {name}: {why}")
     for command in rendered.build:
         click.echo(f"Build it:  {command}    (in a checkout, once)")
     click.echo(f"Apply it:  {rendered.apply}")
