@@ -67,12 +67,12 @@ def _out_of_order(tables: Tables, steps: range) -> set[Station]:
     """Nodes that may finish requests of one instant in another order than theirs.
 
     A service of no length ends at the instant at which another's end has made room for it. Where all have some length,
-    or none has, ends come in order.
+    or none has, ends come in order; the members of a batch, which end together, go on as they stood in the queue.
     """
     least: dict[Station, list[int]] = {}
     most: dict[Station, list[int]] = {}
     for pc in steps:
-        if tables.ints[pc][t.T_OP] == t.NODE:
+        if tables.ints[pc][t.T_OP] == t.NODE and tables.ints[tables.ints[pc][t.T_ARG]][t.N_MAX_BATCH] <= 1:
             shortest, longest = _bounds(tables, tables.ints[pc][t.T_DIST])
             least.setdefault(("row", tables.ints[pc][t.T_ARG]), []).append(shortest)
             most.setdefault(("row", tables.ints[pc][t.T_ARG]), []).append(longest)
