@@ -212,6 +212,24 @@ def test_what_waits_for_the_processor_or_the_sender_draws_nothing_yet(
     assert up.mean_wait_ms == pytest.approx(0 if duty == "1" else 250 * dead, rel=0.05)
 
 
+def test_rounding_ends_no_battery_before_its_last_use(tmp_path: Path) -> None:
+    """1 mJ goes to the air in some 8 us, 125 nJ in each nanosecond; idling at 1 mW takes a microsecond for one."""
+    for microjoule in range(900, 1000, 10):
+        changes = at(tmp_path, 0.0, 0.000001) | {
+            "run.duration": "1s",
+            "placement": "{cascade: [device, edge], threshold: 1}",
+            "models.anomaly.device": "{service: 0, accuracy: 1, source: test}",
+            "devices.sensors.board": "{active_power: 1mW, idle_power: 1mW, source: test}",
+            "devices.sensors.battery": f"{{capacity: {microjoule}uJ, source: test}}",
+            "links.up.bandwidth": "1Gbit/s",
+            "links.up.radio": "{wake: 1mJ, source: test}",
+        }
+        scenario = load(tmp_path, MINIMAL, changes)
+        _, plan = trace_of(scenario, "event")
+        assert plan.devices[0, D_DEAD] >= 1_000
+        assert simulate(scenario).energy_j.device_idle > 0
+
+
 def test_silent_devices_are_devices(tmp_path: Path) -> None:
     changes = IDLE | {"devices.sensors.traffic": "{pattern: periodic, period: 10s, phase: same}"}
     summary = simulate(load(tmp_path, MINIMAL, changes))

@@ -86,7 +86,7 @@ def spend(m: t.Machine, slot: int, begin: int, length: int, energy_nj: int) -> i
     left = 0.0
     if capacity >= 0 and begin < own[t.D_DEAD]:
         idle = m.floats[own[t.D_GROUP], t.GF_IDLE]
-        left = capacity - own[t.D_SPENT] - idle * begin
+        left = max(0.0, capacity - own[t.D_SPENT] - idle * begin)  # rounding must not end it before now
         emptied = energy_nj > 0 and left <= energy_nj + idle * length
         if emptied:
             empty = begin + (whole(left / (energy_nj / length + idle)) if length > 0 else 0)
