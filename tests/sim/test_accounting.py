@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -17,14 +18,17 @@ from tierwise.sim.event import EventEngine
 from tierwise.sim.kernel.tables import (
     BATTERY,
     C_DEVICE_SHIFT,
+    D_DEAD,
     R_ANSWERED,
     R_CREATED,
     R_ENERGY,
     R_FINISHED,
     R_OUTCOME,
     R_RUNS,
+    R_SENT,
     R_STARTED,
     R_TX,
+    R_UP,
 )
 from tierwise.sim.numerics import number_of_send
 from tierwise.sim.plan import build_plan
@@ -171,6 +175,59 @@ def test_idling_and_work_empty_a_battery_together(tmp_path: Path) -> None:
     assert summary.energy_j.total == pytest.approx(1.0, rel=1e-6)
     assert summary.silent_devices == 1
     assert plan.names == ["sensors"]
+
+
+@pytest.mark.parametrize(("service", "duty", "watts"), [("2s", "1", 1.05), ("200ms", "0.1", 0.5)])
+def test_what_waits_for_the_processor_or_the_sender_draws_nothing_yet(
+    tmp_path: Path, service: str, duty: str, watts: float
+) -> None:
+    """Two requests a second, 1 W while computing and 1 W for 0.1 s of sending, from 20 J.
+
+    Inferences of 2 s queue up: 1 W of them and a message every 2 s. Or the messages do, at one a second: 0.1 W, beside
+    0.4 W of inferences.
+    """
+    changes = at(tmp_path, *(0.5 * number for number in range(120))) | {
+        "run.duration": "60s",
+        "placement": "{cascade: [device, edge], threshold: 1}",
+        "models.anomaly.device": f"{{service: {service}, accuracy: 1, source: test}}",
+        "devices.sensors.board": "{active_power: 1W, source: test}",
+        "devices.sensors.battery": "{capacity: 20J, source: test}",
+        "links.up.shared": "false",
+        "links.up.bandwidth": "80kbit/s",
+        "links.up.bandwidth_down": "1Gbit/s",
+        "links.up.duty_cycle": duty,
+        "links.up.radio": "{tx_power: 1W, source: test}",
+    }
+    scenario = load(tmp_path, MINIMAL, changes)
+    rows, plan = trace_of(scenario, "event")
+    dead = int(plan.devices[0, D_DEAD]) * 1e-9
+    assert dead == pytest.approx(20 / watts, abs=1)
+    assert rows[:, R_ENERGY].sum() == pytest.approx(20e9)
+    summary = simulate(scenario)
+    up = summary.links["up"]["up"]
+    assert summary.energy_j.total == pytest.approx(20)
+    assert up.bytes == rows[:, R_UP].sum() <= 1000 * math.ceil(dead)  # nothing is sent after the battery's end
+    assert (rows[:, R_SENT] > 0).sum() == up.offered
+    assert up.messages == up.delivered + up.lost + up.cut
+    assert up.mean_wait_ms == pytest.approx(0 if duty == "1" else 250 * dead, rel=0.05)
+
+
+def test_rounding_ends_no_battery_before_its_last_use(tmp_path: Path) -> None:
+    """1 mJ goes to the air in some 8 us, 125 nJ in each nanosecond; idling at 1 mW takes a microsecond for one."""
+    for microjoule in range(900, 1000, 10):
+        changes = at(tmp_path, 0.0, 0.000001) | {
+            "run.duration": "1s",
+            "placement": "{cascade: [device, edge], threshold: 1}",
+            "models.anomaly.device": "{service: 0, accuracy: 1, source: test}",
+            "devices.sensors.board": "{active_power: 1mW, idle_power: 1mW, source: test}",
+            "devices.sensors.battery": f"{{capacity: {microjoule}uJ, source: test}}",
+            "links.up.bandwidth": "1Gbit/s",
+            "links.up.radio": "{wake: 1mJ, source: test}",
+        }
+        scenario = load(tmp_path, MINIMAL, changes)
+        _, plan = trace_of(scenario, "event")
+        assert plan.devices[0, D_DEAD] >= 1_000
+        assert simulate(scenario).energy_j.device_idle > 0
 
 
 def test_silent_devices_are_devices(tmp_path: Path) -> None:

@@ -150,6 +150,8 @@ def assert_in_bounds(scenario: Scenario, summary: Summary) -> None:
         {"devices.sensors.traffic": "{pattern: periodic, period: 100ms, jitter: {exponential: 200ms}, stop: 15s}"},
         {"devices.sensors.traffic": "{pattern: server, rate: 3/s, start: 2s}", "run.duration": "7s"},
         {"nodes.gateway.service": "{empirical: [1ms, 1ms, 9ms]}", "nodes.cloud.workers": "3"},
+        {"nodes.gateway.service": "{empirical: [0, 9ms]}", "links.wan.bandwidth": "1Mbit/s"},
+        {"nodes.gateway.service": "{normal: {mean: 4ms, sd: 4ms}}", "links.up.bandwidth_down": "1Mbit/s"},
     ],
 )  # fmt: skip
 def test_both_engines_give_the_same_trace(tmp_path: Path, changes: dict[str, str]) -> None:
@@ -184,7 +186,7 @@ def test_both_engines_give_the_same_trace_of_random_scenarios(tmp_path: Path, da
         "links.up.shared": one_of("true", "false"),
         "links.wan.latency": one_of("0", "3ms"),
         "nodes.gateway.workers": one_of("1", "2", "5"),
-        "nodes.gateway.service": one_of("0", "1ms", "{exponential: 1ms}"),
+        "nodes.gateway.service": one_of("0", "1ms", "{exponential: 1ms}", "{normal: {mean: 1ms, sd: 1ms}}"),
         "placement.sensors": one_of(
             "device", "edge", "cloud", "{cascade: [device, cloud], threshold: 0.5}",
             "{cascade: [edge, cloud], threshold: 0.5}", "{cascade: [device, edge, cloud], threshold: 0.9}",

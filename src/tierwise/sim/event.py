@@ -210,8 +210,16 @@ def _drained(machine: t.Machine) -> Rows:
 def _under_way(machine: t.Machine) -> Rows:
     """Rows of the requests that the end of the run cut off."""
     parts = []
-    for slot in np.flatnonzero((machine.requests[:, t.R_DEVICE] >= 0) & (machine.requests[:, t.R_STATE] != t.GHOST)):
+    requests = machine.requests
+    horizon = int(machine.clock[t.C_HORIZON])
+    in_use = requests[:, t.R_DEVICE] >= 0
+    # Their turn at a sender or processor would come after the end, and their devices are out of energy before it.
+    stuck = in_use & (requests[:, t.R_TURN] >= 0) & (machine.devices[requests[:, t.R_DEVICE], t.D_DEAD] < horizon)
+    for pc in requests[stuck, t.R_PC]:
+        if machine.ints[pc, t.T_OP] == t.LINK:
+            machine.ints[machine.ints[pc, t.T_ARG], t.L_CUT] += 1
+    for slot in np.flatnonzero(in_use & (requests[:, t.R_STATE] != t.GHOST)):
         if machine.clock[t.C_DONE] == len(machine.done):
             parts.append(_drained(machine))
-        report(machine, int(slot), t.IN_FLIGHT, int(machine.clock[t.C_HORIZON]))
+        report(machine, int(slot), t.BATTERY if stuck[slot] else t.IN_FLIGHT, horizon)
     return joined([*parts, _drained(machine)])

@@ -32,6 +32,9 @@ KIND_CODES = {
     "empirical": EMPIRICAL,
 }
 
+LEAST_AND_MOST = np.array([2.0**-54, 1.0 - 2.0**-53])
+"""The ends of what ``uniform`` gives."""
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _M1, _M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _S30, _S27, _S31, _S11 = (np.uint64(shift) for shift in (30, 27, 31, 11))

@@ -5,8 +5,11 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tierwise.core.errors import ConfigurationError
 from tierwise.sim.kernel import tables as t
+from tierwise.sim.numerics import EMPIRICAL, LEAST_AND_MOST, quantile_array, whole
 
 if TYPE_CHECKING:
     from tierwise.sim.tables import Tables
@@ -19,7 +22,7 @@ def rank_steps(tables: Tables, steps: range, entries: list[int]) -> tuple[int, b
     """Writes rank and inline flag of each step; (how many ranks, whether requests can come back to a station).
 
     The rank is the place in a topological order; with loops the rest follows as first met. A station that one other
-    feeds needs no event of its own to be entered (``T_INLINE``).
+    feeds in order needs no event of its own to be entered (``T_INLINE``).
     """
     fed_by: dict[Station, set[Station]] = {SOURCE: set()}
     seen: set[tuple[Station, int]] = set()
@@ -36,9 +39,11 @@ def rank_steps(tables: Tables, steps: range, entries: list[int]) -> tuple[int, b
         stack += [(source, following) for following in reversed(_followers(tables, pc))]
     order, loops = _sorted(fed_by)
     rank = {station: number for number, station in enumerate(order)}
+    unordered = _out_of_order(tables, steps)
     for pc in steps:
         if (where := _station(tables, pc)) is not None and where in rank:
-            tables.set(pc, {t.T_RANK: rank[where], t.T_INLINE: len(fed_by[where]) == 1})
+            sources = fed_by[where]
+            tables.set(pc, {t.T_RANK: rank[where], t.T_INLINE: len(sources) == 1 and sources.isdisjoint(unordered)})
     # A rule's detour on a deadline reaches its stations out of turn.
     return len(order), loops or any(tables.ints[pc][t.T_OP] == t.ARM for _, pc in seen)
 
@@ -56,6 +61,32 @@ def order_shifts(ranks: int, devices: int) -> tuple[int, int]:
         what = f"{devices} devices and {ranks} links, nodes and decisions are too many together"
         raise ConfigurationError(f"{what}; groups whose links are equal can share one link")
     return k_bits + device_bits, k_bits
+
+
+def _out_of_order(tables: Tables, steps: range) -> set[Station]:
+    """Nodes that may finish requests of one instant in another order than theirs.
+
+    A service of no length ends at the instant at which another's end has made room for it. Where all have some length,
+    or none has, ends come in order; the members of a batch, which end together, go on as they stood in the queue.
+    """
+    least: dict[Station, list[int]] = {}
+    most: dict[Station, list[int]] = {}
+    for pc in steps:
+        if tables.ints[pc][t.T_OP] == t.NODE and tables.ints[tables.ints[pc][t.T_ARG]][t.N_MAX_BATCH] <= 1:
+            shortest, longest = _bounds(tables, tables.ints[pc][t.T_DIST])
+            least.setdefault(("row", tables.ints[pc][t.T_ARG]), []).append(shortest)
+            most.setdefault(("row", tables.ints[pc][t.T_ARG]), []).append(longest)
+    return {node for node in least if min(least[node]) == 0 < max(most[node])}
+
+
+def _bounds(tables: Tables, row: int) -> tuple[int, int]:
+    """The shortest and the longest duration that a distribution gives, whole nanoseconds."""
+    floats = np.array(tables.floats[row])
+    u = LEAST_AND_MOST
+    if floats[0] == EMPIRICAL:
+        u = (np.arange(int(floats[4])) + 0.5) / floats[4]
+    values = quantile_array(floats, np.array(tables.values), u)
+    return whole(float(values.min())), whole(float(values.max()))
 
 
 def _station(tables: Tables, pc: int) -> Station | None:

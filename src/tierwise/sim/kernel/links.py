@@ -5,7 +5,7 @@ from __future__ import annotations
 from tierwise.sim.compiled import compiled
 from tierwise.sim.kernel import tables as t
 from tierwise.sim.kernel.heap import order_of, push
-from tierwise.sim.kernel.requests import part_of, spend
+from tierwise.sim.kernel.requests import part_of, spend, waits_for_turn
 from tierwise.sim.numerics import draw, number_of_send, uniform, whole
 
 
@@ -76,8 +76,12 @@ def enter_link(m: t.Machine, slot: int, time: int, pc: int) -> int:  # noqa: C90
     hop = step[t.T_EDGE_OF_DEVICE]
     horizon = m.clock[t.C_HORIZON]
     m.clock[t.C_WHEN] = time
+    came = row[t.R_TURN] if row[t.R_TURN] >= 0 else time
+    row[t.R_TURN] = -1
     if hop == t.FIRST_UP:
         if time >= m.devices[device, t.D_DEAD]:
+            if came < time:
+                ints[t.L_CUT] += 1
             return t.BATTERY
         if row[t.R_SENT] < 0:
             row[t.R_SENT] = time
@@ -88,7 +92,7 @@ def enter_link(m: t.Machine, slot: int, time: int, pc: int) -> int:  # noqa: C90
         size += more
         air = whole(size * m.floats[pc, t.TF_BYTE_AIR])
         energy += whole(more * m.floats[pc, t.TF_BYTE_ENERGY])
-    start = start_of(m, link, station, time, size)
+    start = time if came < time else start_of(m, link, station, time, size)
     if start < 0:
         ints[t.L_REFUSED] += 1
         return t.LINK_QUEUE
@@ -108,15 +112,23 @@ def enter_link(m: t.Machine, slot: int, time: int, pc: int) -> int:  # noqa: C90
             window += 1
     depart = start + air
 
+    free = depart if floats[t.LF_OCCUPY] == 1.0 else start + whole(air * floats[t.LF_OCCUPY])
+    if came < time:
+        ints[t.L_UNSENT] -= 1
+    else:
+        ints[t.L_MESSAGES] += 1
+        if hop == t.FIRST_UP and waits_for_turn(m, slot, time, start):
+            ints[t.L_UNSENT] += 1
+            m.stations[station, t.S_BUSY] = free
+            return t.GOES_ON
     limit = horizon
     if hop == t.FIRST_UP:
         limit = spend(m, slot, start, air, energy + whole(m.floats[pc, t.TF_POWER] * air))
-    ints[t.L_MESSAGES] += 1
     if start < limit:
         sent = part_of(size, start, air, limit)
         ints[t.L_BYTES] += sent
         ints[t.L_BUSY] += min(depart, limit) - start
-        ints[t.L_WAIT] += start - time
+        ints[t.L_WAIT] += start - came
         if hop == t.FIRST_UP:
             row[t.R_TX] += 1
             row[t.R_UP] += sent
@@ -124,11 +136,12 @@ def enter_link(m: t.Machine, slot: int, time: int, pc: int) -> int:  # noqa: C90
         ints[t.L_UNSENT] += 1
     if limit < horizon and (limit < depart or limit <= start):  # the sender's battery ends before the message does
         ints[t.L_CUT] += 1
-        if start < limit:
+        if start < limit and came == time:
             m.stations[station, t.S_BUSY] = limit
         m.clock[t.C_WHEN] = max(time, limit)
         return t.BATTERY
-    m.stations[station, t.S_BUSY] = depart if floats[t.LF_OCCUPY] == 1.0 else start + whole(air * floats[t.LF_OCCUPY])
+    if came == time:
+        m.stations[station, t.S_BUSY] = free
 
     sends = row[t.R_SENDS]
     row[t.R_SENDS] = sends + 1

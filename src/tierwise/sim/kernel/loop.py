@@ -8,7 +8,16 @@ from tierwise.sim.kernel import tables as t
 from tierwise.sim.kernel.heap import drop_first, order_of, push
 from tierwise.sim.kernel.links import enter_link
 from tierwise.sim.kernel.nodes import arrive_at_node, end_batch, node_fails, node_recovers, start_what_can
-from tierwise.sim.kernel.requests import arm, conclude, give_up, go_elsewhere, new_request, open_query, spend
+from tierwise.sim.kernel.requests import (
+    arm,
+    conclude,
+    give_up,
+    go_elsewhere,
+    new_request,
+    open_query,
+    spend,
+    waits_for_turn,
+)
 from tierwise.sim.numerics import draw, quantile, uniform, whole
 
 _escalates = compiled(escalates)
@@ -34,18 +43,23 @@ def compute_on_device(m: t.Machine, slot: int, time: int, pc: int) -> int:
     step = m.ints[pc]
     device = row[t.R_DEVICE]
     m.clock[t.C_WHEN] = time
+    its_turn = row[t.R_TURN] >= 0
+    row[t.R_TURN] = -1
     if time >= m.devices[device, t.D_DEAD]:
         return t.BATTERY
-    start = max(time, m.devices[device, t.D_BUSY])
+    start = time if its_turn else max(time, m.devices[device, t.D_BUSY])
     key = m.keys[step[t.T_KEY] * m.clock[t.C_DEVICES] + device]
     service = draw(m.floats[step[t.T_DIST]], m.values, key, row[t.R_K])
     end = start + service
-    m.devices[device, t.D_BUSY] = end
-    row[t.R_ARRIVED] = time
-    row[t.R_STARTED] = start
-    row[t.R_FINISHED] = end
-    row[t.R_TIER] = 0
-    row[t.R_NODE] = -1
+    if not its_turn:
+        m.devices[device, t.D_BUSY] = end
+        row[t.R_ARRIVED] = time
+        row[t.R_STARTED] = start
+        row[t.R_FINISHED] = end
+        row[t.R_TIER] = 0
+        row[t.R_NODE] = -1
+        if waits_for_turn(m, slot, time, start):
+            return t.GOES_ON
     energy = step[t.T_ENERGY] if step[t.T_ENERGY] >= 0 else whole(m.floats[pc, t.TF_POWER] * service)
     limit = spend(m, slot, start, service, energy)
     if start < limit:

@@ -35,9 +35,22 @@ def new_request(m: t.Machine, time: int, device: int, k: int, entry: int) -> int
     row[t.R_CREATED] = time
     for column in (t.R_SENT, t.R_ARRIVED, t.R_STARTED, t.R_FINISHED, t.R_ANSWERED, t.R_TIER, t.R_NODE, t.R_NEXT):
         row[column] = -1
+    row[t.R_TURN] = -1
     disarm(row)
     row[t.R_PC] = entry
     return slot
+
+
+@compiled
+def waits_for_turn(m: t.Machine, slot: int, time: int, start: int) -> bool:
+    """Whether a use of a device with a battery begins later, by an event of its own: then what it draws is known."""
+    row = m.requests[slot]
+    if start <= time or m.ints[m.devices[row[t.R_DEVICE], t.D_GROUP], t.G_BATTERY] < 0:
+        return False
+    row[t.R_TURN] = time
+    if start < m.clock[t.C_HORIZON]:
+        push(m, start, order_of(m, slot, m.ints[row[t.R_PC], t.T_RANK] * 2 + 1), slot * t.KINDS + t.STEP)
+    return True
 
 
 @compiled
@@ -73,7 +86,7 @@ def spend(m: t.Machine, slot: int, begin: int, length: int, energy_nj: int) -> i
     left = 0.0
     if capacity >= 0 and begin < own[t.D_DEAD]:
         idle = m.floats[own[t.D_GROUP], t.GF_IDLE]
-        left = capacity - own[t.D_SPENT] - idle * begin
+        left = max(0.0, capacity - own[t.D_SPENT] - idle * begin)  # rounding must not end it before now
         emptied = energy_nj > 0 and left <= energy_nj + idle * length
         if emptied:
             empty = begin + (whole(left / (energy_nj / length + idle)) if length > 0 else 0)
@@ -209,6 +222,7 @@ def go_elsewhere(m: t.Machine, slot: int, level: int) -> int:
                 push(m, m.requests[twin, t.R_ARM + other], order, twin * t.KINDS + t.TIMER + other)
         slot = twin
         row = m.requests[slot]
+        row[t.R_TURN] = -1
     for other in range(level, t.LEVELS):
         row[t.R_ARM + other] = -1
     saved = t.R_SAVED + (level - 1) * t.SAVED

@@ -61,7 +61,8 @@ R_ARM_PC = 25  # their steps
 R_SAVED = 28  # the answer there was when levels 1 and 2 were armed: arrived, started, finished, tier, node
 SAVED = 5
 R_BYTES = R_SAVED + 2 * SAVED  # payload upwards where the request states its own, else 0
-R_SIZE = R_BYTES + 1
+R_TURN = R_BYTES + 1  # when it came to the station where it waits for its turn, or -1: see ``waits_for_turn``
+R_SIZE = R_TURN + 1
 LEVELS = 3
 
 UNDER_WAY, LOST, GHOST = range(3)  # R_STATE; a ghost has been given up but still takes its way
