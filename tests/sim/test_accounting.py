@@ -145,6 +145,29 @@ IDLE = {
 }
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_radio_that_idles_draws_as_a_board_does(tmp_path: Path, engine: Engine) -> None:
+    silent = {"devices.sensors.traffic.start": "9s", "devices.sensors.count": "2"}
+    radio = {"links.up.radio": "{idle_power: 3mW, source: test}"}
+    board = {"devices.sensors.board": "{active_power: 1W, idle_power: 1mW, source: test}"}
+    energy = [
+        simulate(load(tmp_path, MINIMAL, silent | more), engine=engine).energy_j.device_idle
+        for more in (radio, board, radio | board)
+    ]
+    assert energy == pytest.approx([2 * 0.03, 2 * 0.01, 2 * 0.04])
+
+
+def test_an_idle_radio_empties_a_battery(tmp_path: Path) -> None:
+    radio = {"links.up.radio": "{idle_power: 1W, source: test}"}
+    battery = {
+        "devices.sensors.board": "{active_power: 1W, source: test}",
+        "devices.sensors.battery": "{capacity: 5J, source: test}",
+    }
+    summary = simulate(load(tmp_path, MINIMAL, radio | battery))
+    assert summary.silent_devices == 10
+    assert summary.energy_j.device_idle == pytest.approx(50)
+
+
 def idle_run(folder: Path, changes: dict[str, str], *times: float) -> Summary:
     """One device that idles at 1 mW from a battery of 1 J."""
     return simulate(load(folder, MINIMAL, at(folder, *times) | IDLE | changes))

@@ -132,6 +132,7 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "Radio.rx": (RADIO, {f"{UP}.radio.rx": "60nJ/bit"}),
     "Radio.tx_power": (RADIO, {f"{UP}.radio.tx_power": "90mW"}),
     "Radio.rx_power": (RADIO, {f"{UP}.radio.rx_power": "90mW"}),
+    "Radio.idle_power": (RADIO, {f"{UP}.radio.idle_power": "1mW"}),
     "Radio.wake": (RADIO, {f"{UP}.radio.wake": "2mJ"}),
     "Radio.source": (RADIO, {f"{UP}.radio.source": "b"}),
     "Node.tier": (

@@ -94,6 +94,9 @@ class Radio(Part):
     rx: EnergyPerBit = Field(default=0.0, description="to receive")
     tx_power: Power = Field(default=0.0, description="drawn while the message is on the air, on top of tx")
     rx_power: Power = Field(default=0.0, description="drawn while a message is received, on top of rx")
+    idle_power: Power = Field(
+        default=0.0, description="drawn all the time by a radio that neither sends nor receives; the others come on top"
+    )
     wake: Energy = Field(default=0.0, description="each time the radio is switched on to send")
     source: Source
 

@@ -346,6 +346,12 @@ class Scenario(Part):
         board = self.devices[group].board
         return self.boards[board] if isinstance(board, str) else board
 
+    def idle_power_of(self, group: str) -> float:
+        """What a device of a group draws while it does nothing, watt: its board and its radios."""
+        board = self.board_of(group)
+        radios = [link.radio for link in self.links.values() if link.radio is not None and group in link.from_]
+        return (0.0 if board is None else board.idle_power) + sum(radio.idle_power for radio in radios)
+
     def model_of(self, group: str) -> str:
         """The name of the model that a group asks."""
         return self.devices[group].model or next(iter(self.models))

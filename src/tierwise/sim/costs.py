@@ -59,11 +59,9 @@ def energy_of(plan: Plan, active_nj: int) -> Energy:
     duration = scenario.run.duration
     idle = 0.0
     for name, group in scenario.devices.items():
-        board = scenario.board_of(name)
-        if board is not None:
-            first = plan.first_device[name]
-            alive = np.minimum(plan.devices[first : first + group.count, D_DEAD], duration)
-            idle += board.idle_power * float(alive.sum()) * _S
+        first = plan.first_device[name]
+        alive = np.minimum(plan.devices[first : first + group.count, D_DEAD], duration)
+        idle += scenario.idle_power_of(name) * float(alive.sum()) * _S
     nodes = {}
     for name, node in scenario.nodes.items():
         if node.power is not None:

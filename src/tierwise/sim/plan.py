@@ -270,7 +270,6 @@ def _fill_groups(scenario: Scenario, tables: Tables, rows: dict[str, int], entri
         traffic = scenario.traffic_of(name)
         closed = isinstance(traffic, SingleStream | MultiStream)
         group = scenario.devices[name]
-        board = scenario.board_of(name)
         tables.set(
             row,
             {
@@ -280,7 +279,7 @@ def _fill_groups(scenario: Scenario, tables: Tables, rows: dict[str, int], entri
                 t.G_STOP: min(getattr(traffic, "stop", None) or t.NEVER, scenario.run.duration),
                 t.G_BATTERY: -1 if group.battery is None else round(group.battery.capacity * NANO),
             },
-            {t.GF_IDLE: 0.0 if board is None else board.idle_power},
+            {t.GF_IDLE: scenario.idle_power_of(name)},
         )
 
 
@@ -292,9 +291,9 @@ def _devices(scenario: Scenario, group_of: NDArray[np.int64], first_device: dict
     for name, first in first_device.items():
         count = scenario.devices[name].count
         traffic = scenario.traffic_of(name)
-        battery, board = scenario.devices[name].battery, scenario.board_of(name)
-        if battery is not None and board is not None and board.idle_power > 0:
-            empty = min(t.NEVER, round(battery.capacity * NANO / board.idle_power))  # of idling alone
+        battery, idle_power = scenario.devices[name].battery, scenario.idle_power_of(name)
+        if battery is not None and idle_power > 0:
+            empty = min(t.NEVER, round(battery.capacity * NANO / idle_power))  # of idling alone
             devices[first : first + count, t.D_DEAD] = empty
         if isinstance(traffic, SingleStream | MultiStream) and traffic.queries is not None:
             devices[first : first + count, t.D_QUERIES] = traffic.queries

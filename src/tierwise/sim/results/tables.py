@@ -168,8 +168,7 @@ def batteries(scenario: Scenario, plan: Plan) -> Grid | None:
         silent = int((dead < duration).sum())
         left = words.NOTHING
         if group.battery is not None:
-            board = scenario.board_of(name)
-            idle = 0.0 if board is None else board.idle_power * 1e-9 * np.minimum(dead, duration)
+            idle = scenario.idle_power_of(name) * 1e-9 * np.minimum(dead, duration)
             spent = (devices[:, D_SPENT] * 1e-9 + idle) / group.battery.capacity
             left = words.percent(float(np.maximum(0.0, 1 - spent).mean()))
         elif not silent:
