@@ -182,6 +182,7 @@ async def test_answers_after_a_restart(
         await until(lambda: bool(asking.online()))
         asking.ask("sensor1")
         await until(lambda: "sensor1" in asking.last)
+        assert "prediction" in asking.last["sensor1"]
 
 
 def test_edge_image_is_small_and_holds_no_tools(engine: Engine, edge_image: str) -> None:

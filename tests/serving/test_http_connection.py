@@ -81,12 +81,12 @@ class Client:
                 headers[name.lower()] = value.strip()
             return status, headers, await self.reader.readexactly(int(headers["content-length"]))
 
-    async def refused(self, status: int, said: str) -> None:
+    async def expect_refusal(self, status: int, said: str) -> None:
         """Expects one error in JSON and the end of the connection, which the server does not keep."""
         is_refusal(await self.response(), status, said)
-        await self.closed()
+        await self.expect_close()
 
-    async def closed(self) -> None:
+    async def expect_close(self) -> None:
         async with asyncio.timeout(20):
             assert await self.reader.read() == b""
         self.writer.close()
@@ -152,7 +152,7 @@ async def test_client_that_does_not_read_is_not_read_from() -> None:
         protocol.keep_alive_s = 0  # the next answer starts it
         client.writer.write(PREDICT)
         assert (await client.response())[0] == 200
-        await client.closed()
+        await client.expect_close()
 
 
 async def test_client_that_never_reads_is_cut_off() -> None:
@@ -190,7 +190,7 @@ async def test_half_a_request_is_not_awaited_for_ever(latency_ms: float, part: b
     with limits(request_s=0.1):
         async with running(latency_ms=latency_ms) as (service, _), connected(service) as client:
             client.writer.write(part)
-            await client.refused(408, "the request was not complete within 0.1 s")
+            await client.expect_refusal(408, "the request was not complete within 0.1 s")
 
 
 @WAYS
@@ -218,20 +218,20 @@ async def test_answers_before_half_a_request_are_given(latency_ms: float) -> Non
         async with running(latency_ms=100 * latency_ms) as (service, _), connected(service) as client:
             client.writer.write(PREDICT + PREDICT[:10])
             assert (await client.response())[0] == 200
-            await client.refused(408, "not complete")
+            await client.expect_refusal(408, "not complete")
 
 
 async def test_connection_without_a_request_is_closed() -> None:
     with limits(request_s=0.05):
         async with running() as (service, _), connected(service) as client:
-            await client.closed()
+            await client.expect_close()
 
 
 async def test_empty_lines_do_not_keep_a_connection_open() -> None:
     async with running() as (service, _), connected(service) as client:
         client.protocol.keep_alive_s = 0  # seconds
         client.writer.write(b"\r\n")
-        await client.closed()
+        await client.expect_close()
 
 
 @WAYS
@@ -291,7 +291,7 @@ async def test_client_that_sends_nothing_more_still_gets_its_answers(latency_ms:
         client.writer.write_eof()
         for said in (b'"prediction"', b'"status":"ok"', b'"prediction"'):
             assert said in (await client.response())[2]
-        await client.closed()
+        await client.expect_close()
 
 
 @WAYS
@@ -299,7 +299,7 @@ async def test_client_that_sends_nothing_more_and_waits_for_nothing_is_let_go(la
     async with running(latency_ms=latency_ms) as (service, _), connected(service) as client:
         client.writer.write(PREDICT[:-3])
         client.writer.write_eof()
-        await client.closed()
+        await client.expect_close()
 
 
 async def test_answers_before_a_refused_body_arrive_while_it_is_still_being_sent() -> None:
@@ -308,7 +308,7 @@ async def test_answers_before_a_refused_body_arrive_while_it_is_still_being_sent
         client.writer.write(PREDICT * 2 + large + b"1" * 8_000_000)
         for _ in range(2):
             assert (await client.response())[0] == 200
-        await client.refused(413, "more than 2000 bytes")
+        await client.expect_refusal(413, "more than 2000 bytes")
 
 
 async def test_last_answer_reaches_a_client_that_goes_on_sending() -> None:
@@ -343,7 +343,7 @@ async def test_client_that_reads_slowly_gets_its_answers_also_before_a_refusal()
                 assert (await client.response())[0] == 200
                 if answered % 100 == 0:
                     await asyncio.sleep(0.02)
-            await client.refused(400, "not a valid HTTP request")
+            await client.expect_refusal(400, "not a valid HTTP request")
 
 
 @WAYS
@@ -383,7 +383,7 @@ async def test_malformed_requests_get_an_error_in_json(latency_ms: float, garbag
             client.writer.write(PREDICT)
             assert (await client.response())[0] == 200
         client.writer.write(garbage)
-        await client.refused(400, "not a valid HTTP request")
+        await client.expect_refusal(400, "not a valid HTTP request")
 
 
 @WAYS
@@ -392,7 +392,7 @@ async def test_answers_before_a_malformed_request_are_given(latency_ms: float) -
         client.writer.write(PREDICT + HEALTH + b"\x00\x01 nonsense\r\n\r\n")
         assert b'"prediction"' in (await client.response())[2]
         assert b'"status":"ok"' in (await client.response())[2]
-        await client.refused(400, "not a valid HTTP request")
+        await client.expect_refusal(400, "not a valid HTTP request")
 
 
 @WAYS
