@@ -17,7 +17,8 @@ from click.testing import CliRunner
 
 from tests.scenario.examples import MINIMAL
 from tests.waiting import until
-from tierwise.cli.simulate import simulate, split_values
+from tierwise.cli.assignments import split_values
+from tierwise.cli.simulate import simulate
 from tierwise.core.errors import ConfigurationError
 from tierwise.core.trace import read_trace_csv
 from tierwise.scenario import ScenarioError

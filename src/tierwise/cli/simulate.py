@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from tierwise.cli.assignments import parse_assignments, split_values
+from tierwise.cli.interrupts import ended_with_its_workers
 from tierwise.cli.progress import Progress
-from tierwise.core.errors import ConfigurationError, TransportError
+from tierwise.cli.results import command_again, make_folder, show, told_where, write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import FrameType
-
-    from rich.console import RenderableType
-
     from tierwise.scenario import Scenario
 
 
@@ -173,7 +167,7 @@ def run_one(
             seed=seed,
             engine=engine,  # type: ignore[arg-type]  # click has checked the choice
             out=out,
-            origin=None if out is None else origin_of(path, changes, command([path], changes, seed, out, more)),
+            origin=None if out is None else origin_of(path, changes, command_again([path], changes, seed, out, more)),
             answers=compute_answers(loaded),
             on_progress=line.simulation(loaded.run.replications * loaded.run.duration / 1e9),
         )
@@ -211,7 +205,7 @@ def run_comparison(
     turned = flips(first, second) if sensitivity else []
     plain = {**msgspec.to_builtins(found), "flips": turned}
     if out is not None:
-        again = command(list(scenarios), changes, seed, out, ["--sensitivity"] if sensitivity else [])
+        again = command_again(list(scenarios), changes, seed, out, ["--sensitivity"] if sensitivity else [])
         origins = tuple(origin_of(path, changes, again) for path in scenarios)
         compared = Compared((first, second), origins, found, turned if sensitivity else None)  # type: ignore[arg-type]  # a pair
         write(out, {
@@ -253,7 +247,7 @@ def run_sweep(
     file = results or path.with_suffix(".sweep.jsonl")
     with (
         Progress(wanted=not as_json) as line,
-        _ended_with_its_workers(),
+        ended_with_its_workers(),
         open_executor(dask=dask, workers=workers) as executor,
     ):
         points = sweep(
@@ -266,7 +260,7 @@ def run_sweep(
             on_point=lambda done, of: line.tell(f"{done} of {of} points"),
         )
     if out is not None:
-        again = command([path], changes, seed, out, [part for text in sweeps for part in ("--sweep", text)])
+        again = command_again([path], changes, seed, out, [part for text in sweeps for part in ("--sweep", text)])
         page = render_sweep(Swept(loaded, origin_of(path, changes, again), points))
         write(out, {"sweep.html": page.encode(), "sweep.csv": as_csv(points).encode()})
     if as_json:
@@ -278,103 +272,6 @@ def run_sweep(
             told_where(out, "sweep.html", "sweep.csv")
     if any(point.error is not None for point in points):
         click.get_current_context().exit(1)
-
-
-def command(scenarios: list[Path], changes: dict[str, str], seed: int | None, out: Path, more: list[str]) -> list[str]:
-    """The arguments that do the same again."""
-    given = [part for path, value in changes.items() for part in ("--set", f"{path}={value}")]
-    dice = [] if seed is None else ["--seed", str(seed)]
-    return ["tierwise", "simulate", *map(str, scenarios), *given, *dice, *more, "--out", str(out)]
-
-
-def make_folder(out: Path) -> None:
-    """Makes the folder for the results. Raises ``ConfigurationError`` before any work is done for nothing."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(f"cannot write results to {out} (--out): {error.strerror}") from error
-
-
-def write(out: Path, files: dict[str, bytes]) -> None:
-    """Writes the files into the folder. Raises ``ConfigurationError``."""
-    try:
-        for name, content in files.items():
-            (out / name).write_bytes(content)
-    except OSError as error:
-        raise ConfigurationError(f"cannot write {error.filename or out} (--out): {error.strerror}") from error
-
-
-def told_where(out: Path, page: str, others: str) -> None:
-    """Where the results are."""
-    click.echo(f"report   {out / page} (plots; opens in a browser without a network)")
-    click.echo(f"beside   {others}")
-
-
-def show(view: Callable[[int], RenderableType]) -> None:
-    """Prints what fits the terminal's width; in colours only on a terminal."""
-    from rich.console import Console  # noqa: PLC0415 -- heavy imports belong to the command
-
-    console = Console(highlight=False)
-    console.print(view(console.width))
-
-
-@contextlib.contextmanager
-def _ended_with_its_workers() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end a sweep's processes first, which then ends the sweep.
-
-    An exception in the midst of the pool's own work would leave its locks held, and its end would wait for ever.
-    """
-    import multiprocessing  # noqa: PLC0415 -- only a sweep needs it
-
-    ended_by = 0
-
-    def end(number: int, frame: FrameType | None) -> None:
-        nonlocal ended_by
-        ended_by = number
-        workers = multiprocessing.active_children()
-        for worker in workers:
-            worker.terminate()
-        if not workers:
-            leave(number, frame)
-
-    def leave(number: int, frame: FrameType | None) -> NoReturn:
-        if number == signal.SIGINT:
-            signal.default_int_handler(number, frame)
-        sys.exit(128 + number)
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    except TransportError:
-        if ended_by:
-            leave(ended_by, None)
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def split_values(text: str) -> list[str]:
-    """``a,b,c`` at the commas that stand outside brackets."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character in "{[") - (character in "}]")
-        if character == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return [part.strip() for part in parts]
-
-
-def parse_assignments(texts: tuple[str, ...], option: str) -> dict[str, str]:
-    """``path=value`` as pairs. Raises ``click.BadParameter``."""
-    pairs = {}
-    for text in texts:
-        path, equals, value = text.partition("=")
-        if not equals or not path:
-            raise click.BadParameter(f"{text!r} is not PATH=VALUE", param_hint=option)
-        pairs[path] = value
-    return pairs
 
 
 def describe(scenario: Scenario) -> str:
