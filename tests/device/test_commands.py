@@ -87,7 +87,7 @@ def test_people_are_told_what_is_measured_and_what_is_modelled(folder: Path, tmp
     result = CliRunner().invoke(device, ["run", str(folder), "--input", str(tmp_path / "x.npy")])
     assert result.exit_code == 0
     assert "counted on the emulated netduinoplus2" in result.stderr
-    assert "modelled for nucleo-l4r5zi" in result.stderr
+    assert "modelled for the board nucleo-l4r5zi" in result.stderr
     assert len(result.stdout.split()) == 3
 
 
