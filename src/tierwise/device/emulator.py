@@ -9,6 +9,7 @@ import socket
 from typing import TYPE_CHECKING, Final, Self
 
 from tierwise.core.errors import DependencyError
+from tierwise.core.subprocesses import tied_to_parent
 from tierwise.device.link import DeviceError, DeviceLink, Inference, Ready
 from tierwise.device.manifest import Build, machine_of, read_build
 
@@ -107,17 +108,21 @@ class Emulator:
             return await asyncio.create_subprocess_exec(
                 firmware, stdin=line.fileno(), stdout=line.fileno(), stderr=asyncio.subprocess.PIPE
             )
-        if shutil.which(QEMU) is None:
+        program = shutil.which(QEMU)
+        if program is None:
             raise DependencyError(f"{QEMU} is not on the PATH: {QEMU_HINT}")
-        # The kernel kills QEMU when this process dies, however it dies. A host build ends with its input.
-        guard = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
-        return await asyncio.create_subprocess_exec(
-            *guard, QEMU, "-machine", machine.name, "-icount", "shift=0", "-kernel", firmware,
+        arguments = (
+            QEMU, "-machine", machine.name, "-icount", "shift=0", "-kernel", firmware,
             "-nodefaults", "-display", "none", "-monitor", "none",
             "-chardev", f"socket,id=line,fd={line.fileno()}", "-serial", "chardev:line",
-            pass_fds=(line.fileno(),),
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
+        return await asyncio.create_subprocess_exec(
+            *tied_to_parent(program, arguments),  # a host build ends with its input, QEMU does not
+            pass_fds=(line.fileno(),),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
 
     async def _end(self) -> str:
         """Ends process and line; returns what the process wrote to its error output."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tierwise.core.errors import DependencyError, TransportError
+from tierwise.core.subprocesses import tied_to_parent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -25,17 +26,6 @@ _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.1
 _TAIL_S = 1.0
 """How long the last lines of an ended process are waited for."""
-
-# Runs in the child before the program: Linux is asked to kill it when its parent dies, however that happens. It is a
-# program of its own because code between fork and exec can deadlock where the parent has threads.
-_TIED_TO_PARENT = """
-import ctypes, os, signal, sys
-parent = int(sys.argv[1])
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-if os.getppid() != parent:
-    sys.exit("the parent process ended first")
-os.execv(sys.argv[2], sys.argv[3:])
-"""
 
 
 class Child:
@@ -210,11 +200,7 @@ def _command(arguments: Sequence[str | Path]) -> list[str]:
     program = find_program(command[0])
     if program is None:
         raise DependencyError(f"{command[0]} is not installed, or not on PATH")
-    absolute = str(Path(program).absolute())
-    if sys.platform != "linux":
-        return [absolute, *command[1:]]
-    # -S and -I: the few lines need nothing but the standard library, and start fast.
-    return [sys.executable, "-I", "-S", "-c", _TIED_TO_PARENT, str(os.getpid()), absolute, *command]
+    return tied_to_parent(program, command)
 
 
 def find_program(name: str | Path) -> str | None:
