@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from tierwise.core.subprocesses import tied_to_parent
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a process to its parent")
