@@ -284,6 +284,7 @@ TABLE: list[tuple[str, Trigger]] = [
     ("expected a number (got {'lognormal'", changed(links__up__latency="{lognormal: {median: 1ms, sigma: x}}")),
     # scenario/expression.py
     ("rules have at most 1000 characters", changed(placement="edge if battery else " * 60 + "edge")),
+    ("rules have at most 50 operations within one another", changed(placement=f"edge if {'-' * 900}battery else edge")),
     ("is no tier (device, edge, cloud) and no rule that gives one", changed(placement="edge if")),
     ("expected a tier (device, edge, cloud) or `TIER if CONDITION else TIER`", changed(placement="mars")),
     ("is not known to rules (known: group,", changed(placement="edge if moon else cloud")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -48,14 +49,14 @@ def render(options: DeployOptions) -> Rendered:
         model = find_compose_model(options.model)
         _prepare(options.out)
         render_compose(options, model)
-        apply = f"docker compose -f {options.out / 'docker' / 'compose.yaml'} up --detach"
+        apply = shlex.join(["docker", "compose", "-f", str(options.out / "docker" / "compose.yaml"), "up", "--detach"])
         tiers = ["edge", "cloud"] if "cloud" in model.tiers else ["edge"]
     else:
         model = find_model_files(options.model, (options.tier,))
         content = kustomization(options, model)
         _prepare(options.out)
         render_kubernetes(options, model, content)
-        apply = f"kubectl apply --server-side -k {options.out}"
+        apply = shlex.join(["kubectl", "apply", "--server-side", "-k", str(options.out)])
         tiers = [options.tier]
     build = [f"docker build -f docker/Dockerfile --target {tier} -t tierwise:{tier} ." for tier in tiers]
     no_cloud = options.target == "compose" and "cloud" not in tiers

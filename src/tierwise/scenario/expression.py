@@ -20,6 +20,8 @@ TIERS: tuple[Tier, ...] = get_args(Tier)
 NAMES = ("group", "battery", "queue_edge", "queue_cloud", "time_s")
 Kind = Literal["a number", "text", "true or false"]
 _MAX_LENGTH = 1000
+_MAX_DEPTH = 50
+"""Of operations within operations: reading and evaluating both recurse."""
 
 _ARITHMETIC: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add,
@@ -62,9 +64,19 @@ def parse_expression(text: str) -> ExpressionRule:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"{text!r} is no tier (device, edge, cloud) and no rule that gives one") from error
+    if _depth(tree) > _MAX_DEPTH:
+        raise ValueError(f"rules have at most {_MAX_DEPTH} operations within one another")
     used: dict[Tier, None] = {}
     evaluate = _outcome(tree, text, used)
     return ExpressionRule(text, tuple(used), evaluate)
+
+
+def _depth(tree: ast.expr) -> int:
+    depth, floor = 0, [tree]
+    while floor:
+        depth += 1
+        floor = [child for node in floor for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
+    return depth
 
 
 def _outcome(node: ast.expr, text: str, used: dict[Tier, None]) -> Callable[[Mapping[str, Value]], Tier]:

@@ -2,7 +2,9 @@
 
 Sensors become devices, gateways edge nodes, clouds cloud nodes; brokers pass on and serve nobody. Equal sensors become
 one group with a link each. A sensor sends to the gateway that its links name, else to the first; a way over a broker
-takes the time of both its links. What is stated and nothing would use is an error.
+takes the time of both its links. An unknown name is an error. Ports, containers, firmware, broker addresses and what a
+node's `config` says of its program told the earlier simulator what to start; in virtual time nothing is started, and
+they are not used.
 """
 
 from __future__ import annotations
