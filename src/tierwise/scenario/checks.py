@@ -180,7 +180,7 @@ def _tier(scenario: Scenario, group: str, tier: Tier) -> Iterator[str]:
     artifact = getattr(scenario.models[name], tier)
     if tier == "device":
         if artifact is None or artifact.service is None:
-            yield f"tier device: models.{name}.device.service says how long an inference takes there; it is missing"
+            yield f"tier device: models.{name}.device.service (or a profile) says how long an inference takes there; it is missing"
             return
         board = scenario.board_of(group)
         if board is not None and board.memory is not None and (artifact.size or 0) > board.memory:
@@ -192,7 +192,8 @@ def _tier(scenario: Scenario, group: str, tier: Tier) -> Iterator[str]:
         return
     node = scenario.nodes[way[1]]
     if node.service is None and (artifact is None or artifact.service is None):
-        yield f"tier {tier}: neither nodes.{way[1]}.service nor models.{name}.{tier}.service states a service time"
+        what = f"neither nodes.{way[1]}.service nor models.{name}.{tier}.service (or a profile) states a service time"
+        yield f"tier {tier}: {what}"
 
 
 def _faults(scenario: Scenario) -> Iterator[Finding]:

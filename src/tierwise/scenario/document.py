@@ -46,10 +46,10 @@ class Problem:
 
 
 class ScenarioError(ConfigurationError):
-    """A scenario is wrong. ``problems`` holds every mistake found, in the order of the file."""
+    """A scenario, or a profile that it names, is wrong. ``problems`` holds every mistake found, file by file in order."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(sorted(problems, key=lambda problem: (problem.line, problem.column, problem.path)))
+        self.problems = tuple(sorted(problems, key=lambda one: (one.file, one.line, one.column, one.path)))
         super().__init__("\n".join(map(str, self.problems)))
 
 
@@ -100,12 +100,12 @@ def dotted(location: Sequence[Step]) -> str:
     return text
 
 
-def read_document(path: Path) -> Document:
-    """Reads a YAML file. Raises ``ScenarioError`` where it is missing, too large or no YAML."""
+def read_document(path: Path, kind: str = "scenario") -> Document:
+    """Reads a YAML file of this kind. Raises ``ScenarioError`` where it is missing, too large or no YAML."""
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise ScenarioError([Problem(str(path), 1, 1, "", f"cannot read the scenario: {error.strerror}")]) from error
+        raise ScenarioError([Problem(str(path), 1, 1, "", f"cannot read the {kind}: {error.strerror}")]) from error
     return parse_document(raw, str(path))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tierwise.scenario.batches import ByBatch
 from tierwise.scenario.parts import GilbertElliott
 from tierwise.scenario.schema import (
     BatteryOut,
@@ -49,6 +50,8 @@ def feasibility_problems(scenario: Scenario, group: str, tiers: Iterable[Tier]) 
         yield (*here, "traffic"), f"{what}: use fewer devices or samples"
     if not isinstance(traffic, External):
         yield from _shapers(scenario, group, links)
+    for name in nodes:
+        yield from _batches(scenario, scenario.model_of(group), name)
     for index, fault in enumerate(scenario.faults):
         if isinstance(fault, BatteryOut) and fault.devices == group and round(fault.share * devices.count) == 0:
             yield ("faults", index, "share"), f"is not even one of {devices.count} devices"
@@ -88,6 +91,21 @@ def _losses(scenario: Scenario, links: list[str], nodes: list[str]) -> Iterator[
                 strikes = False
         if strikes:
             yield f"faults.{index}"
+
+
+def _batches(scenario: Scenario, model: str, name: str) -> Iterator[tuple[Location, str]]:
+    """A profile knows batches up to the largest that was measured, and what each further sample costs."""
+    node = scenario.nodes[name]
+    service = getattr(getattr(scenario.models[model], node.tier), "service", None)
+    if node.batch is None or node.service is not None or not isinstance(service, ByBatch):
+        return
+    here: Location = ("nodes", name, "batch")
+    profile = f"models.{model}.{node.tier}.profile"
+    if node.batch.max_size > service.largest:
+        yield (*here, "max_size"), f"{profile} was measured for batches of at most {service.largest}"
+    others = (getattr(getattr(other, node.tier), "service", None) for other in scenario.models.values())
+    if "marginal" in node.batch.model_fields_set and all(isinstance(other, ByBatch) for other in others):
+        yield (*here, "marginal"), f"has no effect: {profile} knows the time of each batch"
 
 
 def _shapers(scenario: Scenario, group: str, links: list[str]) -> Iterator[tuple[Location, str]]:

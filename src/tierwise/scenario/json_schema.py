@@ -9,7 +9,8 @@ from tierwise.scenario.units import format_ns
 
 
 def scenario_schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of a scenario file. Short forms (a rule as text, one place in `from`) are admitted.
+    """JSON Schema (2020-12) of a scenario file. Short forms (a rule as text, one place in `from`, a
+    profile in place of a source) are admitted.
 
     ``x-quantity`` marks the definitions of values with a unit and names what they measure.
     """
@@ -34,6 +35,8 @@ def _admit_short_forms(schema: dict[str, Any]) -> None:
         "description": by_group.pop("description"),
         "anyOf": [rule, {**by_group, "additionalProperties": rule}],
     }
+    artifact = schema["$defs"]["Artifact"]
+    artifact["anyOf"] = [{"required": [name]} for name in (*artifact.pop("required"), "profile")]
     places = schema["$defs"]["Link"]["properties"]["from"]
     schema["$defs"]["Link"]["properties"]["from"] = {
         "description": places.pop("description"),

@@ -2,49 +2,24 @@
 
 from __future__ import annotations
 
-import reprlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from tierwise.core.errors import ConfigurationError
 from tierwise.scenario.checks import reference_problems
-from tierwise.scenario.document import Document, Problem, ScenarioError, Step, parse_document, read_document
+from tierwise.scenario.document import Document, ScenarioError, Step, parse_document, read_document
 from tierwise.scenario.legacy import is_earlier_form, translate
+from tierwise.scenario.profile import with_profiles
 from tierwise.scenario.schema import Replay, Scenario, Traffic
-from tierwise.scenario.suggestions import suggestion
+from tierwise.scenario.validation import validated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from pydantic_core import ErrorDetails
+    from collections.abc import Callable, Iterable, Mapping
 
     from tierwise.scenario.checks import Finding
 
 
 _LONGEST_OPTION = 60
-_MAPPING, _WHOLE, _NUMBER = "expected a mapping", "expected a whole number", "expected a number"
-_WORDS = {
-    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type", "mapping_type"), _MAPPING),
-    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), _WHOLE),
-    **dict.fromkeys(("float_type", "float_parsing", "finite_number"), _NUMBER),
-    **dict.fromkeys(("bool_type", "bool_parsing"), "expected true or false"),
-    **dict.fromkeys(("string_type", "path_type", "string_unicode"), "expected text"),
-    "list_type": "expected a list",
-    "string_too_short": "must not be empty",
-    "literal_error": "expected {expected}",
-    "greater_than": "must be above {gt}",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than": "must be below {lt}",
-    "less_than_equal": "must be at most {le}",
-    "too_short": "needs at least {min_length} entries",
-    "too_long": "takes at most {max_length} entries",
-}
-"""What pydantic's kinds of errors are called here."""
-
-_REPR = reprlib.Repr()
-_REPR.maxstring = _REPR.maxother = 60
 
 
 def load_scenario(
@@ -78,13 +53,9 @@ def build_scenario(
         raise ScenarioError([document.problem((), "a scenario is a mapping with the key `tierwise: 1`")])
     if is_earlier_form(data):
         data = translate(document)
-    try:
-        scenario = Scenario.model_validate(data)
-    except ValidationError as error:
-        raise ScenarioError([_told(document, detail) for detail in error.errors(include_url=False)]) from error
-    scenario = _resolved(scenario, folder, name)
+    scenario = with_profiles(_resolved(validated(Scenario, data, document), folder, name), document)
     found = list(reference_problems(scenario)) or list(further(scenario) if further else ())
-    problems = [document.problem(location, what) for location, what in found]
+    problems = [document.problem(location, what) for location, what in dict.fromkeys(found)]
     if problems:
         raise ScenarioError(problems)
     return scenario
@@ -121,29 +92,6 @@ def _shown_plainly(text: str) -> str:
     return text if len(text) <= _LONGEST_OPTION else f"{text[:_LONGEST_OPTION]}…"
 
 
-def _told(document: Document, detail: ErrorDetails) -> Problem:
-    location: Sequence[Step] = detail["loc"]
-    kind, context = detail["type"], detail.get("ctx", {})
-    if kind == "extra_forbidden":
-        return document.problem(location, f"unknown key{suggestion(location)}", at_key=True)
-    if kind == "missing":
-        problem = document.problem(location[:-1], "")
-        path = f"{problem.path}.{location[-1]}" if problem.path else str(location[-1])
-        return Problem(problem.file, problem.line, problem.column, path, "is missing")
-    if kind in {"union_tag_not_found", "union_tag_invalid"}:
-        key = str(context.get("discriminator", "")).strip("'")
-        expected = context.get("expected_tags")
-        what = f"needs `{key}`" + (f", one of {expected}" if expected else "")
-    else:
-        own = _WORDS.get(kind)
-        what = detail["msg"].removeprefix("Value error, ") if own is None else own.format_map(context)
-    return document.problem(location, f"{what} (got {_shown(detail['input'])})")
-
-
-def _shown(value: object) -> str:
-    return _REPR.repr(value)
-
-
 def _resolved(scenario: Scenario, folder: Path, name: str) -> Scenario:
     """The scenario with a name, and with file paths made relative to its folder."""
 
@@ -159,7 +107,8 @@ def _resolved(scenario: Scenario, folder: Path, name: str) -> Scenario:
         for tier in ("device", "edge", "cloud"):
             artifact = getattr(model, tier)
             if artifact is not None:
-                tiers[tier] = artifact.model_copy(update={"artifact": located(artifact.artifact)})
+                files = {"artifact": located(artifact.artifact), "profile": located(artifact.profile)}
+                tiers[tier] = artifact.model_copy(update=files)
         if model.data is not None:
             tiers["data"] = model.data.model_copy(update={"file": located(model.data.file)})
         models[key] = model.model_copy(update=tiers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from tierwise.scenario.distributions import KINDS, Distribution
 from tierwise.scenario.quantities import (
@@ -20,6 +20,9 @@ from tierwise.scenario.quantities import (
     Power,
     Size,
 )
+
+FROM_PROFILE = "its profile"
+"""The source of what a profile gives, until the profile is read."""
 
 Source = Annotated[str, Field(min_length=1, description="where the constants come from: data sheet, paper, …")]
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -136,7 +139,8 @@ class Batch(Part):
     max_size: Annotated[int, Field(ge=1, le=1024, strict=True)] = Field(description="most samples in a batch")
     max_wait: Duration = Field(default=0, description="how long the oldest may wait for company")
     marginal: Fraction = Field(
-        default=0.0, description="cost of each further sample, as a share of the first's service time"
+        default=0.0,
+        description="cost of each further sample, as a share of the first's service time; a profile knows its own",
     )
 
 
@@ -163,7 +167,7 @@ class Node(Part):
     workers: Annotated[int, Field(ge=1, le=4096, strict=True)] = Field(
         default=1, description="requests (or batches) at a time"
     )
-    service: Durations | None = Field(default=None, description="of one request; else the model's profile for the tier")
+    service: Durations | None = Field(default=None, description="of one request; else that of the model on this tier")
     batch: Batch | None = Field(default=None, description="else each request is executed alone")
     queue: Limit | None = Field(
         default=None,
@@ -188,6 +192,11 @@ FractionsOrConfidence = Annotated[
 class Artifact(Part):
     """A model on one tier: what it costs and how good it is, measured or stated."""
 
+    profile: Path | None = Field(
+        default=None,
+        description="file of `tierwise profile`, relative to the scenario: gives what is not stated of `service` (by "
+        "size of the batch), `energy`, `size`, `accuracy` and `source`",
+    )
     artifact: Path | None = Field(default=None, description="file to run for real answers")
     runtime: str | None = Field(default=None, description="runtime of the artifact; else by its suffix")
     service: Durations | None = Field(default=None, description="one inference")
@@ -198,6 +207,12 @@ class Artifact(Part):
         default_factory=lambda: Distribution("uniform", (0.0, 1.0)), description="where no answers are computed"
     )
     source: Source
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sourced(cls, data: object) -> object:
+        """A profile says itself where its figures come from."""
+        return {"source": FROM_PROFILE, **data} if isinstance(data, dict) and data.get("profile") else data
 
 
 class Dataset(Part):

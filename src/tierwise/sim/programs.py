@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tierwise.scenario.batches import ByBatch
 from tierwise.scenario.parts import Artifact, Confidence, Link
 from tierwise.scenario.schema import Cascade, Custom, Expression, Fallback, Rule, Scenario
 from tierwise.scenario.topology import route
@@ -117,12 +118,16 @@ class Program:
         service = self.around.scenario.nodes[node].service or (artifact.service if artifact else None)
         if service is None:
             raise AssertionError("the checks of the scenario have looked")
+        batch = self.around.scenario.nodes[node].batch
+        by_batch = isinstance(service, ByBatch) and batch is not None
+        sizes = [service.of(size + 1) for size in range(batch.max_size)] if by_batch else [service]
         return self._step(
             t.NODE,
             {
                 t.T_NEXT: following,
                 t.T_ARG: self.around.nodes[node],
-                t.T_DIST: tables.distribution(service),
+                t.T_DIST: tables.distribution(*sizes),
+                t.T_BY_BATCH: by_batch,
                 t.T_KEY: tables.key(f"service/{node}", service),
                 t.T_KIND: list(self.around.scenario.models).index(self.model),
                 t.T_TIER: TIER_CODES[tier],

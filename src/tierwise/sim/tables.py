@@ -27,7 +27,7 @@ class Tables:
         self.floats: list[list[float]] = []
         self.values: list[float] = []
         self.purposes: dict[str, int] = {"none": NO_KEY}
-        self._distributions: dict[Distribution, int] = {}
+        self._distributions: dict[tuple[Distribution, ...], int] = {}
 
     def row(self, ints: Mapping[int, int] | None = None, floats: Mapping[int, float] | None = None) -> int:
         """Adds a row with the given columns, the others 0. Returns its number."""
@@ -43,18 +43,22 @@ class Tables:
         for column, real in (floats or {}).items():
             self.floats[row][column] = float(real)
 
-    def distribution(self, distribution: Distribution) -> int:
-        """The row of a distribution."""
-        if distribution not in self._distributions:
-            p = distribution.parameters
-            empirical = distribution.kind == "empirical"
-            first = len(self.values)
-            if empirical:
-                self.values.extend(p)
-            a, b = (0.0, 0.0) if empirical else (p[0], p[1] if len(p) > 1 else 0.0)
-            floats = [float(KIND_CODES[distribution.kind]), a, b, float(first), float(len(p))]
-            self._distributions[distribution] = self.row(floats=dict(enumerate(floats)))
-        return self._distributions[distribution]
+    def distribution(self, *several: Distribution) -> int:
+        """The row of a distribution; of several the first of their rows, which follow one another."""
+        if several not in self._distributions:
+            self._distributions[several] = len(self.ints)
+            for one in several:
+                self._add(one)
+        return self._distributions[several]
+
+    def _add(self, distribution: Distribution) -> None:
+        p = distribution.parameters
+        empirical = distribution.kind == "empirical"
+        first = len(self.values)
+        if empirical:
+            self.values.extend(p)
+        a, b = (0.0, 0.0) if empirical else (p[0], p[1] if len(p) > 1 else 0.0)
+        self.row(floats=dict(enumerate([float(KIND_CODES[distribution.kind]), a, b, float(first), float(len(p))])))
 
     def key(self, purpose: str, distribution: Distribution | None = None) -> int:
         """The number of a random stream; none is spent on constants."""

@@ -62,7 +62,8 @@ def start_batch(m: t.Machine, time: int, node: int) -> None:
     """One worker takes requests of one model from the head of the queue.
 
     Each member draws a service time by its own number, so that it meets the same one in whatever company; the batch
-    takes their mean, times what its size adds.
+    takes their mean, times what its size adds. Where batches of each size have a distribution of their own (one row
+    behind the other), the first member draws for all.
     """
     ints = m.ints[node]
     head = ints[t.N_HEAD]
@@ -80,12 +81,15 @@ def start_batch(m: t.Machine, time: int, node: int) -> None:
                 break
             last = following
             size += 1
-            if m.floats[dist, 0] == CONSTANT:
+            if step[t.T_BY_BATCH] == 1 or m.floats[dist, 0] == CONSTANT:
                 total += service
             else:
                 key = m.keys[keys + m.requests[last, t.R_DEVICE]]
                 total += draw(m.floats[dist], m.values, key, m.requests[last, t.R_K])
-        if size > 1:
+        if step[t.T_BY_BATCH] == 1:
+            key = m.keys[keys + m.requests[head, t.R_DEVICE]]
+            service = draw(m.floats[dist + size - 1], m.values, key, m.requests[head, t.R_K])
+        elif size > 1:
             service = whole(total / size * (1.0 + (size - 1) * m.floats[node, t.NF_MARGINAL]))
     ints[t.N_HEAD] = m.requests[last, t.R_NEXT]
     m.requests[last, t.R_NEXT] = -1
