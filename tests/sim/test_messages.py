@@ -331,7 +331,7 @@ TABLE: list[tuple[str, Trigger]] = [
         changed(placement="{policy: x}", links__up__to="cloud", nodes__cloud="{tier: cloud}", models__anomaly="{}"),
     ),
     (
-        "tier device: models.anomaly.device.service (or a profile) says how long an inference takes there; it is missing",
+        "models.anomaly.device.service (or a profile) says how long an inference takes there; it is missing",
         changed(placement="device", models__anomaly__device="{source: a}"),
     ),
     (

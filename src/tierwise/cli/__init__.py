@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("tierwise.cli.serve:serve", "Serve a model over MQTT and HTTP."),
     "cloud": ("tierwise.cli.serve:cloud", "Serve a model as a cloud tier with a simulated network delay."),
     "predict": ("tierwise.cli.predict:predict", "Run a model on a file of samples."),
+    "profile": ("tierwise.cli.profile:profile", "Measure what a model costs, as a file that scenarios read."),
     "simulate": ("tierwise.cli.simulate:simulate", "Run a scenario in virtual time: latency, accuracy, energy, cost."),
     "model": ("tierwise.cli.model:model", "Create models, describe your own, look into them."),
     "deploy": ("tierwise.cli.deploy:deploy", "Write the manifests that run a model on Docker or Kubernetes."),

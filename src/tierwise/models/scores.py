@@ -18,10 +18,15 @@ def classes_of(outputs: NDArray[np.floating], threshold: float | None) -> NDArra
     return largest
 
 
+def accuracy(outputs: NDArray[np.floating], labels: NDArray[np.int64], threshold: float | None) -> float:
+    """The share of rows [n, k] that are of the class that their label says."""
+    return float(np.mean(classes_of(outputs, threshold) == labels))
+
+
 def scores(outputs: NDArray[np.floating], labels: NDArray[np.int64], threshold: float | None) -> dict[str, float]:
     """``accuracy`` and ``f1`` (of class 1, or the mean over classes), and ``auc`` where there are two classes."""
     classes = classes_of(outputs, threshold)
-    result = {"accuracy": float(np.mean(classes == labels))}
+    result = {"accuracy": accuracy(outputs, labels, threshold)}
     if threshold is None:
         return result | {"f1": float(np.mean([_f1(classes == k, labels == k) for k in range(outputs.shape[1])]))}
     return result | {"f1": _f1(classes == 1, labels == 1), "auc": auc(outputs[:, 0], labels)}

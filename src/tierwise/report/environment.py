@@ -16,7 +16,7 @@ PACKAGES = ("onnxruntime", "ai-edge-litert", "torch", "tflite-micro", "numpy", "
 def environment_facts() -> dict[str, str]:
     """Names and values, in the order in which they are shown."""
     facts = {
-        "processor": f"{_cpu_name()}, {available_cpus()} of {os.cpu_count()} cores",
+        "processor": f"{cpu_name()}, {available_cpus()} of {os.cpu_count()} cores",
         "memory": _memory(),
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
         "Python": platform.python_version(),
@@ -35,7 +35,8 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor as the system calls it."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
     names = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}

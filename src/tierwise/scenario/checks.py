@@ -180,7 +180,8 @@ def _tier(scenario: Scenario, group: str, tier: Tier) -> Iterator[str]:
     artifact = getattr(scenario.models[name], tier)
     if tier == "device":
         if artifact is None or artifact.service is None:
-            yield f"tier device: models.{name}.device.service (or a profile) says how long an inference takes there; it is missing"
+            stated = f"models.{name}.device.service (or a profile)"
+            yield f"tier device: {stated} says how long an inference takes there; it is missing"
             return
         board = scenario.board_of(group)
         if board is not None and board.memory is not None and (artifact.size or 0) > board.memory:

@@ -46,7 +46,7 @@ class Problem:
 
 
 class ScenarioError(ConfigurationError):
-    """A scenario, or a profile that it names, is wrong. ``problems`` holds every mistake found, file by file in order."""
+    """A scenario, or a profile that it names, is wrong. ``problems`` holds every mistake found, in order."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(sorted(problems, key=lambda one: (one.file, one.line, one.column, one.path)))

@@ -27,6 +27,15 @@ def resident_bytes(statm: Path = Path("/proc/self/statm")) -> float | None:
         return None  # not Linux: the figure is left out, as documented
 
 
+def peak_bytes(status: Path = Path("/proc/self/status")) -> int | None:
+    """Most memory of this process that ever was in RAM; ``None`` where the machine does not tell."""
+    try:
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) * 1024
+    except (OSError, ValueError, KeyError):
+        return None  # not Linux: the figure is left out, as documented
+
+
 def limit_bytes(files: tuple[Path, ...] = _LIMIT_FILES) -> float | None:
     """Memory limit of the container (cgroup v2 or v1); ``None`` where there is none."""
     for file in files:

@@ -14,6 +14,7 @@ from tierwise.sim.kernel import tables as t
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tierwise.scenario.distributions import Distribution
     from tierwise.sim.answers import Answers
     from tierwise.sim.tables import Tables
 
@@ -119,15 +120,16 @@ class Program:
         if service is None:
             raise AssertionError("the checks of the scenario have looked")
         batch = self.around.scenario.nodes[node].batch
-        by_batch = isinstance(service, ByBatch) and batch is not None
-        sizes = [service.of(size + 1) for size in range(batch.max_size)] if by_batch else [service]
+        sizes: list[Distribution] = [service]
+        if batch is not None and isinstance(service, ByBatch):
+            sizes = [service.of(size + 1) for size in range(batch.max_size)]
         return self._step(
             t.NODE,
             {
                 t.T_NEXT: following,
                 t.T_ARG: self.around.nodes[node],
                 t.T_DIST: tables.distribution(*sizes),
-                t.T_BY_BATCH: by_batch,
+                t.T_BY_BATCH: len(sizes) > 1,
                 t.T_KEY: tables.key(f"service/{node}", service),
                 t.T_KIND: list(self.around.scenario.models).index(self.model),
                 t.T_TIER: TIER_CODES[tier],
