@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from tierwise.device.runtime import Measured
     from tierwise.device.source import DeviceModel
 
-_FEW = 200
-"""Of the card's samples: emulation is slow, and instructions hardly depend on the sample."""
-
 
 def profile_on_board(
     source: DeviceModel,
@@ -42,7 +39,7 @@ def profile_on_board(
 ) -> Profile:
     """The profile of an int8 model on a board. Builds its firmware into ``folder``; blocks.
 
-    Samples are those given, else the card's first ones, else random ones, which tell no accuracy. Raises like ``build``
+    Samples are those given, else the card's, else random ones, which tell no accuracy. Raises like ``build``
     and ``FirmwareRuntime``, and ``DependencyError`` where firmware cannot be compiled or emulated here.
     """
     if not can_emulate():
@@ -88,8 +85,7 @@ def _samples(file: Path, signature: Signature) -> Samples:
     card = find_card(file)
     if card is None or card.samples is None:
         return Samples(random_samples(signature, 1))
-    held_out = load_samples(file.parent / card.samples)
-    return Samples(held_out.array[:_FEW], None if held_out.labels is None else held_out.labels[:_FEW])
+    return load_samples(file.parent / card.samples)
 
 
 def _answers(

@@ -41,7 +41,7 @@ def service_time(batch: int, slices_ns: Sequence[ArrayLike], *, cpu_ns: int | No
         p50_us=_us(p50),
         p95_us=_us(p95),
         p99_us=_us(p99),
-        times_us=[_us(time) for time in equal_parts(times, min(PARTS, len(times)))],
+        times_us=[_us(time) for time in equal_parts(times, 1 if times[0] == times[-1] else min(PARTS, len(times)))],
     )
 
 
