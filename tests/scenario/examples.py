@@ -31,6 +31,25 @@ models:
     cloud: {accuracy: 0.99, source: test}
 placement: edge
 """
+PROFILE = """\
+tierwise_profile: 1
+model: anomaly
+version: 1.0.0
+artifact:
+  file: anomaly.onnx
+  sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
+  size_bytes: 2000
+  dtype: float32
+runtime: onnx
+machine: {processor: a processor, cores: 2, threads: 1, libraries: {onnxruntime: 1.31.1}}
+accuracy: 0.9
+samples: 100
+energy_uj: 70
+service:
+  - {batch: 1, count: 9, mean_us: 2000, p50_us: 2000, p95_us: 3000, p99_us: 3000, times_us: [1000, 2000, 3000]}
+  - {batch: 4, count: 9, mean_us: 4000, p50_us: 4000, p95_us: 7000, p99_us: 7000, times_us: [1000, 4000, 7000]}
+source: measured in a test
+"""
 
 
 def scenario(folder: Path, text: str = MINIMAL, **overrides: str) -> Scenario:

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from tests.scenario.examples import PROFILE
 from tests.sim.runs import load
 from tierwise.scenario import scenario_schema
 from tierwise.sim import Summary, simulate
@@ -157,6 +158,7 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "Model.device": ({}, {DEVICE: "{service: 7ms, source: a}"}),
     "Model.edge": ({}, {"models.m.edge": "{accuracy: 0.2, source: a}"}),
     "Model.cloud": ({}, {"models.m.cloud": "{service: 9ms, source: a}"}),
+    "Artifact.profile": ({}, {DEVICE: "{profile: measured.yaml}"}),
     "Artifact.service": ({}, {f"{DEVICE}.service": "6ms"}),
     "Artifact.energy": ({}, {f"{DEVICE}.energy": "9mJ"}),
     "Artifact.accuracy": ({}, {f"{DEVICE}.accuracy": "0.5"}),
@@ -291,6 +293,7 @@ def outcome(folder: Path, changes: dict[str, str], *, constants: bool = False) -
 def test_the_field_changes_the_result(tmp_path: Path, field: str) -> None:
     np.savetxt(tmp_path / "times.csv", [0.5, 1.0, 1.7], header="time_s", comments="")
     np.savetxt(tmp_path / "others.csv", [0.5, 1.0, 1.8], header="time_s", comments="")
+    (tmp_path / "measured.yaml").write_text(PROFILE)
     first, change = CASES[field]
     constants = field.endswith(".source")
     before = outcome(tmp_path, first, constants=constants)

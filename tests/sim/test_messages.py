@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tests.components import need
-from tests.scenario.examples import MINIMAL
+from tests.scenario.examples import MINIMAL, PROFILE
 from tests.scenario.test_legacy import LEGACY
 from tests.sim.runs import load
 from tierwise.scenario import load_scenario
@@ -119,6 +119,18 @@ def closed_connection(folder: Path) -> object:
             return run(devices__real=f"{{traffic: {traffic}}}", links__up__from="[sensors, real]")(folder)
         finally:
             thread.join()
+
+
+def profiled(old: str = "", new: str = "", **changes: str) -> Trigger:
+    """A checked scenario whose edge has a profile with other text."""
+    assert old in PROFILE
+
+    def trigger(folder: Path) -> object:
+        (folder / "p.yaml").write_text(PROFILE.replace(old, new, 1))
+        node = "{tier: edge, batch: {max_size: 4}}"
+        return tried(**{"models__anomaly__edge": "{profile: p.yaml}", "nodes__gateway": node} | changes)(folder)
+
+    return trigger
 
 
 def answers(
@@ -268,6 +280,26 @@ TABLE: list[tuple[str, Trigger]] = [
     ("needs at least 2 entries", changed(placement="{cascade: [edge], threshold: 0.5}")),
     ("takes at most 3 entries", changed(placement="{cascade: [edge, edge, edge, edge], threshold: 0.5}")),
     ("expected a tier, an expression, or a mapping with one of cascade", changed(placement="{sensors: {cascad: 1}}")),
+    # scenario/profile.py
+    ("a profile is a mapping with the key `tierwise_profile: 1`", profiled("tierwise_profile: 1\n", "")),
+    ("p.yaml:2:8: model: expected text (got 1)", profiled("model: anomaly", "model: 1")),
+    ("expected 64 hexadecimal digits (got 'x')", profiled(PROFILE.split("sha256: ")[1].split("\n")[0], "x")),
+    ("must be in ascending order (got [1000, 2000, 1])", profiled("1000, 2000, 3000", "1000, 2000, 1")),
+    ("the batch sizes must be 1 and then larger and larger, not 2, 4", profiled("batch: 1", "batch: 2")),
+    ("models.anomaly.edge.profile: there is no file ", profiled(models__anomaly__edge="{profile: none.yaml}")),
+    (
+        "nodes.gateway.batch.max_size: models.anomaly.edge.profile was measured for batches of at most 4",
+        profiled(nodes__gateway__batch__max_size="5"),
+    ),
+    (
+        "has no effect: models.anomaly.edge.profile knows the time of each batch",
+        profiled(nodes__gateway__batch__marginal="0.5"),
+    ),
+    # sim/inputs.py
+    (
+        "is not the file that was measured: make the profile anew",
+        profiled(models__anomaly__edge="{profile: p.yaml, artifact: p.yaml}"),
+    ),
     # scenario/units.py, quantities.py, distributions.py
     ("expected a duration such as 5ms", changed(run__duration="five")),
     ("a duration needs a unit, such as 5ms", changed(run__duration="5")),

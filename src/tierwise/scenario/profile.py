@@ -124,7 +124,7 @@ class Profile(Part):
 def load_profile(path: Path) -> Profile:
     """Reads and checks a profile. Raises ``ScenarioError`` that tells every problem with its line and column."""
     document = read_document(path, "profile")
-    if not isinstance(document.data, dict):
+    if not isinstance(document.data, dict) or "tierwise_profile" not in document.data:
         raise ScenarioError([document.problem((), "a profile is a mapping with the key `tierwise_profile: 1`")])
     return validated(Profile, document.data, document)
 

@@ -6,6 +6,8 @@ import shutil
 from typing import TYPE_CHECKING
 
 from tierwise.core.errors import ConfigurationError
+from tierwise.models.card import sha256_of
+from tierwise.scenario.profile import load_profile
 from tierwise.scenario.schema import Custom, External, Replay
 from tierwise.sim.answers import read_samples
 from tierwise.sim.decide import load_policy
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from tierwise.scenario.checks import Finding
     from tierwise.scenario.document import Location
+    from tierwise.scenario.parts import Artifact, Model
     from tierwise.scenario.schema import Scenario
 
 
@@ -32,15 +35,25 @@ def input_problems(scenario: Scenario) -> Iterator[Finding]:
         if isinstance(traffic, External) and traffic.command and shutil.which(traffic.command[0]) is None:
             yield (*here, "command"), f"there is no program {traffic.command[0]!r}"
     for name, model in scenario.models.items():
-        if model.data is not None:
-            yield from _tried(("models", name, "data"), read_samples, model.data)
-            for tier in ("device", "edge", "cloud"):
-                artifact = getattr(model, tier)
-                if artifact is not None and artifact.artifact is not None and not artifact.artifact.exists():
-                    yield ("models", name, tier, "artifact"), f"there is no file {artifact.artifact}"
+        yield from _of_model(name, model)
     for group_name, rule in scenario.placement.items():
         if isinstance(rule, Custom):
             yield from _tried(("placement", group_name), load_policy, rule)
+
+
+def _of_model(name: str, model: Model) -> Iterator[Finding]:
+    if model.data is not None:
+        yield from _tried(("models", name, "data"), read_samples, model.data)
+    for tier in ("device", "edge", "cloud"):
+        artifact: Artifact | None = getattr(model, tier)
+        if artifact is None or artifact.artifact is None:
+            continue
+        file = artifact.artifact
+        if not file.exists():
+            if model.data is not None:
+                yield ("models", name, tier, "artifact"), f"there is no file {file}"
+        elif artifact.profile is not None and load_profile(artifact.profile).artifact.sha256 != sha256_of(file):
+            yield ("models", name, tier, "profile"), f"{file} is not the file that was measured: make the profile anew"
 
 
 def _tried(where: Location, read: Callable[..., object], *arguments: object) -> Iterator[Finding]:

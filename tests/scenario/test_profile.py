@@ -1,0 +1,124 @@
+"""A profile: its form, and what a scenario takes from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jsonschema
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from tests.scenario.examples import MINIMAL, PROFILE, scenario
+from tierwise.scenario import ScenarioError, load_scenario, scenario_schema
+from tierwise.scenario.batches import ByBatch, by_batch
+from tierwise.scenario.distributions import Distribution
+from tierwise.scenario.measured import PARTS, SLICES, equal_parts, service_time
+from tierwise.scenario.profile import load_profile, service_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EDGE = "models__anomaly__edge"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "profile.yaml").write_text(PROFILE)
+    return tmp_path
+
+
+def test_it_gives_what_the_scenario_does_not_state(folder: Path) -> None:
+    edge = scenario(folder, **{EDGE: "{profile: profile.yaml}"}).models["anomaly"].edge
+    assert edge is not None
+    assert edge.service == service_of(load_profile(folder / "profile.yaml"))
+    assert edge.service.parameters == (1_000_000, 2_000_000, 3_000_000)
+    assert (edge.accuracy, edge.size, edge.energy) == (0.9, 2000, pytest.approx(70e-6))
+    assert edge.source == "measured in a test"
+
+
+def test_what_is_stated_counts(folder: Path) -> None:
+    stated = "{profile: profile.yaml, service: 5ms, accuracy: 0.5, size: 1B, energy: 1J, source: mine}"
+    edge = scenario(folder, **{EDGE: stated}).models["anomaly"].edge
+    assert edge is not None
+    assert edge.service == Distribution("constant", (5e6,))
+    assert (edge.accuracy, edge.size, edge.energy, edge.source) == (0.5, 1, 1.0, "mine")
+
+
+def test_a_source_is_needed_without_a_profile_only(folder: Path) -> None:
+    with pytest.raises(ScenarioError, match=r"models\.anomaly\.edge\.source: is missing"):
+        scenario(folder, **{EDGE: "{service: 1ms}"})
+    text = MINIMAL.replace("edge: {accuracy: 0.95, source: test}", "edge: {%s}")
+    validator = jsonschema.Draft202012Validator(scenario_schema())
+    for section, is_right in (("profile: p.yaml", True), ("service: 1ms", False), ("source: test", True)):
+        assert validator.is_valid(YAML(typ="safe", pure=True).load(text % section)) == is_right
+
+
+def test_all_mistakes_of_all_profiles_are_told_at_once(folder: Path) -> None:
+    (folder / "a.yaml").write_text(
+        PROFILE.replace("runtime: onnx", "run_time: onnx").replace("accuracy: 0.9", "accuracy: 2")
+    )
+    (folder / "b.yaml").write_text(PROFILE.replace("count: 9", "count: 0"))
+    with pytest.raises(ScenarioError) as told:
+        scenario(folder, **{EDGE: "{profile: a.yaml}", "models__anomaly__cloud": "{profile: b.yaml}"})
+    places = [
+        (problem.file.rpartition("/")[2], problem.line, problem.column, problem.path) for problem in told.value.problems
+    ]
+    assert places == [
+        ("a.yaml", 1, 1, "runtime"),
+        ("a.yaml", 9, 1, "run_time"),
+        ("a.yaml", 11, 11, "accuracy"),
+        ("b.yaml", 15, 23, "service[0].count"),
+        ("b.yaml", 16, 23, "service[1].count"),
+    ]
+    assert "a.yaml:9:1: run_time: unknown key (did you mean `runtime`?)" in str(told.value)
+
+
+def test_the_way_is_relative_to_the_scenario(folder: Path) -> None:
+    (folder / "inner").mkdir()
+    path = folder / "inner" / "s.yaml"
+    path.write_text(MINIMAL)
+    assert load_scenario(path, {"models.anomaly.edge": "{profile: ../profile.yaml}"}).models["anomaly"].edge is not None
+
+
+def test_between_measured_sizes_quantiles_are_interpolated() -> None:
+    times = by_batch([(1, (1.0, 2.0, 3.0)), (4, (1.0, 4.0, 7.0)), (8, (9.0,))])
+    assert times.largest == 8
+    assert times.of(1).parameters == times.parameters == (1.0, 2.0, 3.0)
+    assert times.of(2).parameters == pytest.approx((1.0, 2 + 2 / 3, 3 + 4 / 3))
+    assert times.of(4).parameters == (1.0, 4.0, 7.0)
+    assert times.of(6).parameters == (5.0, 6.5, 8.0)
+    assert times.of(8) == Distribution("constant", (9.0,))
+    assert times.scaled(2).of(6).parameters == (10.0, 13.0, 16.0)
+    assert isinstance(times.scaled(2), ByBatch)
+
+
+def test_a_single_time_is_constant() -> None:
+    times = by_batch([(1, (5.0,)), (2, (5.0, 6.0))])
+    assert times.kind == "constant"
+    assert not times.is_constant  # batches are not
+    assert by_batch([(1, (5.0,)), (2, (7.0,))]).is_constant
+
+
+@given(st.lists(st.floats(1, 1e9), min_size=1, max_size=300), st.integers(1, 100))
+def test_equal_parts_keep_the_mean_and_the_order(times: list[float], parts: int) -> None:
+    found = equal_parts(np.sort(times), parts)
+    assert found.mean() == pytest.approx(np.mean(times))
+    assert (np.diff(found) >= -1e-6 * found[:-1]).all()
+
+
+def test_a_service_time_tells_what_was_measured() -> None:
+    random = np.random.default_rng(3)
+    slices = [random.exponential(50_000, 500) for _ in range(SLICES)]
+    made = service_time(2, slices, cpu_ns=SLICES * 500 * 30_000)
+    everything = np.concatenate(slices)
+    assert (made.batch, made.count, made.cpu_us) == (2, everything.size, 30.0)
+    assert made.mean_us == pytest.approx(everything.mean() / 1e3, rel=1e-3)
+    assert made.p99_us == pytest.approx(np.quantile(everything, 0.99) / 1e3, rel=1e-3)
+    assert len(made.times_us) == PARTS
+    assert np.mean(made.times_us) == pytest.approx(made.mean_us, rel=1e-3)
+    # Of independent times the half width is 1.96 sigma / sqrt(n), within the scatter of 20 means.
+    assert made.half_width_us == pytest.approx(1.96 * 50 / 100, rel=0.6)
+    assert service_time(1, [[7_000.0] * 5]).times_us == [7.0]
