@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from tierwise.models.reference import card_table
 from tierwise.scenario import scenario_schema
-from tierwise.scenario.reference import scenario_page
+from tierwise.scenario.reference import profile_table, scenario_page
 from tierwise.serving.reference import metrics_page
 from tierwise.serving.settings_reference import settings_page
 
@@ -96,6 +96,7 @@ def spliced(name: str, mark: str, text: str) -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "models.md": lambda: spliced("models.md", "keys of a model card", card_table()),
     "metrics.md": lambda: NOTICE + metrics(),
+    "profile.md": lambda: spliced("profile.md", "keys of a profile", profile_table()),
     "scenario.md": lambda: NOTICE + scenario_page(),
     "scenario.schema.json": schema,
     "settings.md": lambda: NOTICE + settings_page(),

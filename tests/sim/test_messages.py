@@ -376,7 +376,7 @@ TABLE: list[tuple[str, Trigger]] = [
     ),
     ("tier edge: no links lead from 'sensors' to a node of this tier", changed(links__up__to="cloud")),
     (
-        "tier edge: neither nodes.gateway.service nor models.anomaly.edge.service states a service time",
+        "neither nodes.gateway.service nor models.anomaly.edge.service (or a profile) states a service time",
         changed(nodes__gateway="{tier: edge}"),
     ),
     ("needs either `at` or `every`", changed(faults=FAULT)),

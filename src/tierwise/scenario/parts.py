@@ -206,7 +206,7 @@ class Artifact(Part):
     confidence: FractionsOrConfidence = Field(
         default_factory=lambda: Distribution("uniform", (0.0, 1.0)), description="where no answers are computed"
     )
-    source: Source
+    source: Source = Field(description="where the constants come from; a profile has its own")
 
     @model_validator(mode="before")
     @classmethod

@@ -1,13 +1,17 @@
-"""The reference page of the scenario language, made from its JSON Schema."""
+"""The reference of the scenario language and of profiles, made from their JSON Schemas."""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tierwise.scenario.json_schema import scenario_schema
+from tierwise.scenario.profile import Profile
 from tierwise.scenario.units import DIMENSIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _PAGE = """\
 # The scenario language
@@ -41,6 +45,23 @@ def scenario_page() -> str:
     words |= {name: form["x-quantity"] for name, form in schema["$defs"].items() if "x-quantity" in form}
     page = _PAGE.format(quantities="\n".join(_quantities()))
     return "\n".join([page, *(_section(titles[name], form, words) for name, form in sections.items())])
+
+
+def profile_table() -> str:
+    """Markdown of the keys of a profile: whether each is needed, and what it says."""
+    schema = Profile.model_json_schema()
+    rows = ["| key | | |", "| --- | --- | --- |", *_keys(schema, schema, "")]
+    return "\n".join(rows) + "\n"
+
+
+def _keys(schema: dict[str, Any], part: dict[str, Any], prefix: str) -> Iterator[str]:
+    for name, form in part["properties"].items():
+        needed = "needed" if name in part.get("required", []) else ""
+        yield f"| `{prefix}{name}` | {needed} | {form['description']} |"
+        several = "items" in form
+        choices = [form["items"]] if several else form.get("anyOf", [form])
+        for target in (_target(choice["$ref"]) for choice in choices if "$ref" in choice):
+            yield from _keys(schema, schema["$defs"][target], f"{prefix}{name}{'[]' if several else ''}.")
 
 
 def _quantities() -> list[str]:
