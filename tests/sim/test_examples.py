@@ -66,6 +66,11 @@ def test_what_the_descriptions_promise_is_so() -> None:
     few = simulate(load_scenario(EXAMPLES / "fleet-growth.yaml", {"devices.sensors.count": "1000"}))
     assert few.by_tier["edge"].answered > 0.95 * few.answered
     assert expected["fleet-growth"]["by_tier"]["cloud"] > 0.15 * expected["fleet-growth"]["answered"]
+    profiled = run("anomaly-profiled")
+    assert profiled.by_tier["edge"].breakdown_ms is not None
+    assert profiled.by_tier["edge"].breakdown_ms.inference < 0.02 * expected["anomaly-profiled"]["p50_ms"]
+    device = simulate(load_scenario(EXAMPLES / "anomaly-profiled.yaml", {"placement": "device"}))
+    assert device.energy_j.device_active < profiled.energy_j.device_active / 1000
 
 
 def test_the_earlier_forms_placement_does_something() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -107,6 +110,30 @@ def test_what_the_profile_says_changes_the_result(tmp_path: Path, old: str, new:
     one = simulate(profiled(tmp_path, on_the_device))
     other = simulate(profiled(tmp_path, on_the_device, text=PROFILE.replace(old, new)))
     assert (one.trace_sha256, one.accuracy, one.energy_j) != (other.trace_sha256, other.accuracy, other.energy_j)
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from tests.sim.test_profiles import BATCHED, profiled
+from tierwise.sim import simulate
+print(simulate(profiled(Path(sys.argv[1]), BATCHED)).trace_sha256)
+"""
+
+
+def test_the_trace_is_the_same_compiled_or_not(tmp_path: Path) -> None:
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", PROGRAM, str(tmp_path)],
+            env={**os.environ, "NUMBA_DISABLE_JIT": disabled},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for disabled in ("0", "1")
+    }
+    assert len(found) == 1
+    assert len(found.pop()) == 65
 
 
 def test_its_size_must_fit_the_board(tmp_path: Path) -> None:
