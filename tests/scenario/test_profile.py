@@ -34,7 +34,7 @@ def test_it_gives_what_the_scenario_does_not_state(folder: Path) -> None:
     edge = scenario(folder, **{EDGE: "{profile: profile.yaml}"}).models["anomaly"].edge
     assert edge is not None
     assert edge.service is not None
-    assert edge.service.parameters == (1_000_000, 2_000_000, 3_000_000)
+    assert list(edge.service.parameters) == [1e6, 2e6, 3e6]
     assert edge.service == service_of(load_profile(folder / "profile.yaml"))
     assert (edge.accuracy, edge.size, edge.energy) == (0.9, 2000, pytest.approx(70e-6))
     assert edge.source == "measured in a test"
