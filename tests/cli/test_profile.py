@@ -12,7 +12,9 @@ from click.testing import CliRunner
 from tests.components import need
 from tests.runtimes.tiny import onnx_sum
 from tests.scenario.examples import scenario
+from tierwise.cli import tierwise
 from tierwise.cli.profile import profile
+from tierwise.core.errors import ConfigurationError
 from tierwise.models.card import load_card
 from tierwise.scenario.profile import load_profile
 
@@ -57,7 +59,7 @@ def test_each_runtime_is_measured(anomaly_detector: Path, tmp_path: Path, runtim
 def test_a_bare_file_is_measured_on_random_samples(tmp_path: Path) -> None:
     need(package="onnx")
     need(package="onnxruntime")
-    printed = run(onnx_sum(tmp_path / "sum.onnx"), tmp_path / "p.yaml", "--batch", "8", "--rate", "400", *QUICK)
+    printed = run(onnx_sum(tmp_path / "sum.onnx"), tmp_path / "new" / "p.yaml", "--batch", "8", "--rate", "400", *QUICK)
     assert (printed["model"], printed["version"], printed["rate_hz"]) == ("sum", "1", 400)
     assert [one["batch"] for one in printed["service"]] == [1, 8]
     assert all(20 <= one["count"] <= 60 for one in printed["service"])  # 40, and a slice has one at least
@@ -115,11 +117,16 @@ def test_the_table_and_the_file_are_told(
     [
         (["--batch", "x"], "expected sizes from 1 to 1024 with commas between"),
         (["--batch", "2000"], "expected sizes from 1 to 1024 with commas between"),
+        (["--out", "p.yaml/p.yaml"], "cannot write results to p.yaml (--out): "),
         (["--seconds", "0"], "0.0 is not in the range x>0"),
         (["--board", "nucleo-l4r5zi", "--rate", "1"], "--rate has no effect with --board"),
     ],
 )
-def test_what_makes_no_sense_is_refused(tmp_path: Path, options: list[str], message: str) -> None:
-    result = CliRunner().invoke(profile, [str(tmp_path), *options])
-    assert result.exit_code == 2
-    assert message in result.output
+def test_what_makes_no_sense_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.yaml").touch()
+    result = CliRunner().invoke(tierwise, ["profile", str(tmp_path), *options])
+    assert message in result.output + str(result.exception)
+    assert result.exit_code == 2 or isinstance(result.exception, ConfigurationError)

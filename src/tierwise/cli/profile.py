@@ -86,9 +86,12 @@ def profile(
     The real runtime executes batches of each size in turn, as a service does. Samples are those given, else those of
     the model's card, else random ones.
     """
+    from tierwise.cli.results import make_folder, show  # noqa: PLC0415
     from tierwise.cli.samples import read_labelled  # noqa: PLC0415 -- heavy imports belong to the command
     from tierwise.models.yaml import dump_yaml  # noqa: PLC0415
 
+    if out is not None:
+        make_folder(out.parent)
     given = None if samples is None else read_labelled(samples, option="--samples")
     with Progress(wanted=not as_json) as line:
 
@@ -109,8 +112,6 @@ def profile(
     if as_json:
         click.echo(made.model_dump_json(exclude_none=True))
         return
-    from tierwise.cli.results import show  # noqa: PLC0415
-
     show(lambda width: _view(made, width))
     click.echo(f"written to {file}; in a scenario: models.{made.model}.TIER.profile")
 

@@ -49,7 +49,7 @@ def profile_on_board(
         )
     options = Options(name=source.name, version=source.version, labels=source.labels, threshold=source.threshold)
     report = build_for_board(source.file, folder, options, board, required=True)
-    chosen = samples or _samples(source.file, report.signature)
+    chosen = _samples(source.file, report.signature) if samples is None else samples
     answers = _answers(chosen, report.signature, folder, on_progress)
     instructions = np.array([answer.instructions for answer in answers], np.float64)
     truth = class_indices(chosen, source.labels) if source.labels else None
