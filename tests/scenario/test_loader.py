@@ -167,7 +167,7 @@ def test_each_mistake_is_named(tmp_path: Path, old: str, new: str, expected: str
 
 def test_a_device_needs_a_service_time_to_answer(tmp_path: Path) -> None:
     text = MINIMAL.replace("placement: edge", "placement: device").replace("service: 5ms, ", "")
-    assert "tier device: models.anomaly.device.service says how long" in problems(tmp_path, text)[0]
+    assert "tier device: models.anomaly.device.service (or a profile) says how long" in problems(tmp_path, text)[0]
 
 
 def test_a_model_larger_than_the_board_is_refused(tmp_path: Path) -> None:

@@ -78,6 +78,15 @@ def test_all_mistakes_of_all_profiles_are_told_at_once(folder: Path) -> None:
     assert "a.yaml:9:1: run_time: unknown key (did you mean `runtime`?)" in str(told.value)
 
 
+@pytest.mark.parametrize("name", ["none.yaml", ".", "x" * 300, '"a\\0b"'])
+def test_a_file_that_cannot_be_read_is_told_where_it_is_named(folder: Path, name: str) -> None:
+    (folder / "s.yaml").write_text(
+        MINIMAL.replace("edge: {accuracy: 0.95, source: test}", f"edge: {{profile: {name}}}")
+    )
+    with pytest.raises(ScenarioError, match=r"s\.yaml:18:21: models\.anomaly\.edge\.profile: cannot read the profile "):
+        load_scenario(folder / "s.yaml")
+
+
 def test_the_way_is_relative_to_the_scenario(folder: Path) -> None:
     (folder / "inner").mkdir()
     path = folder / "inner" / "s.yaml"

@@ -147,10 +147,9 @@ def with_profiles(scenario: Scenario, document: Document) -> Scenario:
             artifact = getattr(model, tier)
             if artifact is None or artifact.profile is None:
                 continue
-            if not artifact.profile.is_file():
-                problems.append(
-                    document.problem(("models", name, tier, "profile"), f"there is no file {artifact.profile}")
-                )
+            if why := _why_unreadable(artifact.profile):
+                what = f"cannot read the profile {artifact.profile}: {why}"
+                problems.append(document.problem(("models", name, tier, "profile"), what))
                 continue
             try:
                 tiers[tier] = _completed(artifact, load_profile(artifact.profile))
@@ -160,6 +159,14 @@ def with_profiles(scenario: Scenario, document: Document) -> Scenario:
     if problems:
         raise ScenarioError(list(dict.fromkeys(problems)))
     return scenario.model_copy(update={"models": models})
+
+
+def _why_unreadable(path: Path) -> str | None:
+    try:
+        with path.open("rb"):
+            return None
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL byte
+        return getattr(error, "strerror", None) or str(error)
 
 
 def _completed(artifact: Artifact, profile: Profile) -> Artifact:
