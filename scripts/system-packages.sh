@@ -17,6 +17,9 @@ is_there() {
     libnewlib-arm-none-eabi) test -f "$(arm-none-eabi-gcc -print-file-name=libc.a 2>/dev/null)" ;;
     mosquitto-clients) command -v mosquitto_sub >/dev/null 2>&1 ;;
     docker.io) PATH="$PATH:/usr/sbin:/sbin" command -v dockerd >/dev/null 2>&1 ;;
+    golang-go) command -v go >/dev/null 2>&1 ;;
+    etcd-server) command -v etcd >/dev/null 2>&1 ;;
+    dpkg-dev) command -v dpkg-source >/dev/null 2>&1 ;;
     influxdb) command -v influxd >/dev/null 2>&1 ;;
     chromium) has_browser ;;
     *) PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 ;;

@@ -84,16 +84,15 @@ class Cluster:
             assert time.monotonic() < deadline, f"not within {_WAIT_S:.0f} s: {what}"
             time.sleep(0.3)  # each look is a process
 
-    def remove(self, namespace: str) -> None:
-        """Removes a namespace with all that is in it. Pods that were placed wait for their node's word."""
-        self.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=false")
+    def empty(self, namespace: str) -> None:
+        """Removes all pods of a namespace and what would make new ones, without the word of their nodes."""
         at_once = ("--all", "--force", "--grace-period=0", "--wait=false", f"--namespace={namespace}")
 
-        def gone() -> bool:
-            self.run("delete", "pods", *at_once)
-            return not self.kubectl("get", "namespace", namespace, "--ignore-not-found")
+        def empty() -> bool:
+            self.run("delete", "deployments,replicasets,pods", *at_once)
+            return not self.items("pods", namespace=namespace)
 
-        self.until(gone, f"namespace {namespace} is gone")
+        self.until(empty, f"{namespace} has no pods")
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ROOT = SCRIPTS.parent
 SHELL = sorted(
-    [*SCRIPTS.glob("*.sh"), *ROOT.glob("docker/*.sh"), *ROOT.glob("docker/*/*.sh"), *ROOT.glob("tests/*.sh")]
+    [*SCRIPTS.glob("*.sh"), *ROOT.glob("docker/*.sh"), *ROOT.glob("docker/*/*.sh"), *ROOT.glob("tests/**/*.sh")]
 )
 
 SECRETS = ("tierwise-mqtt", "tierwise-influxdb", "tierwise-influxdb-admin", "tierwise-grafana")
