@@ -40,7 +40,7 @@ apt() {
 }
 cd "$work"
 { apt update && apt source --download-only --only-source kubernetes; } >apt.log 2>&1 ||
-    not_here "Debian's mirror does not serve the source package kubernetes of $release: $(tail -n 1 apt.log)"
+    not_here "the source package kubernetes of $release could not be had from Debian's mirror: $(grep "^[EW]: " apt.log | head -n 1)"
 tree=$work/go/src/k8s.io/kubernetes
 mkdir -p "$(dirname "$tree")"
 dpkg-source --extract kubernetes_*.dsc "$tree" >extract.log 2>&1 || {
