@@ -95,9 +95,9 @@ def load_model(settings: ModelSettings, *, tier: str) -> ServedModel:
     """Loads, checks and warms the model that the settings name.
 
     A folder (or its ``model.yaml``) gives the artifact for the tier's runtime; a file is taken as it is, with the
-    facts of the ``model.yaml`` beside it where that lists the file. Raises ``ModelFileError`` for what cannot be
-    read and for a card that says something else than its file, ``ModelIntegrityError`` where a file is not the one that the card names, ``DependencyError`` where the
-    runtime is not installed.
+    facts of the ``model.yaml`` beside it where that lists the file. Raises ``ModelFileError`` for what cannot be read
+    and for a card that says something else than its file, ``ModelIntegrityError`` where a file is not the one that the
+    card names, ``DependencyError`` where the runtime is not installed.
     """
     path, card = find_artifact(settings, tier=tier)
     if card is not None:
