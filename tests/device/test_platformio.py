@@ -63,7 +63,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_what_to_do_next_activates_the_environment_that_make_has_made(project: Path) -> None:
-    command = [sys.executable, project / "prepare.py", project.parent / "wake-word.tflite"]
+    command: list[str | Path] = [sys.executable, project / "prepare.py", project.parent / "wake-word.tflite"]
     bare = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     told = [
         subprocess.run(command, check=True, capture_output=True, text=True, env=bare | more).stdout.splitlines()[-1]

@@ -77,8 +77,8 @@ def test_what_cannot_be_read_is_named(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("features", "message"),
     [
-        (np.zeros((3, 5), np.float32), r"model m does not take sample 1: x: expected 2 values .*, got 5"),
-        (np.array([[0, 1], [2, np.nan]]), r"does not take sample 2: x\[1\] is nan"),
+        (np.zeros((3, 5), np.float32), r"--samples: sample 1 does not fit the model m: x: expected 2 values .*, got 5"),
+        (np.array([[0, 1], [2, np.nan]]), r"sample 2 does not fit the model m: x\[1\] is nan"),
         ({"z": np.zeros((3, 2))}, "expected the inputs x, got z"),
     ],
 )

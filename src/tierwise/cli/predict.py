@@ -33,7 +33,7 @@ def predict(path: Path, source: str, runtime: str | None, *, trust_pickle: bool,
     """Run a model on samples: one, or a batch with a row each.
 
     Where the samples are labelled (labels in the .npz, or a column of the .csv headed label) and the model's card names
-    its labels, the share of right answers is told too, on standard error.
+    its labels, the share of right answers is told too, on standard error; else why not.
     """
     import shlex  # noqa: PLC0415 -- heavy imports belong to the command
 

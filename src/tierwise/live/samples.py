@@ -52,7 +52,7 @@ def choose_samples(card: ModelCard, folder: Path, given: Samples | None, *, coun
         truth = class_indices(samples, card.labels) if card.labels else None
     except ModelError as error:
         raise ModelError(f"model {card.name}: {error}") from error
-    _check(card, samples)
+    _check(card, samples, source="--samples" if given is not None else str(card.samples))
     order = np.random.default_rng(seed).permutation(len(samples))
     chosen = (int(order[number % len(order)]) for number in range(count))
     return Chosen(
@@ -69,13 +69,13 @@ def choose_samples(card: ModelCard, folder: Path, given: Samples | None, *, coun
     )
 
 
-def _check(card: ModelCard, samples: Samples) -> None:
+def _check(card: ModelCard, samples: Samples, *, source: str) -> None:
     """As every service would, but before one is started. Raises ``ModelError`` naming the first that does not fit."""
     for index in range(len(samples)):
         try:
             to_inputs(_one(samples.features, index), card.signature)
         except InvalidInputError as error:
-            raise ModelError(f"model {card.name} does not take sample {index + 1}: {error}") from error
+            raise ModelError(f"{source}: sample {index + 1} does not fit the model {card.name}: {error}") from error
 
 
 def _one(features: NDArray[Any] | Mapping[str, NDArray[Any]], index: int) -> NDArray[Any] | dict[str, NDArray[Any]]:
