@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shlex
 import shutil
 import sys
 from importlib.metadata import version
@@ -50,7 +52,11 @@ def main() -> int:
     scons_package(HERE / ".core")
     print(f"{report.model} is in {HERE.name}/build/src (SCons {version('scons')}).")
     pio = "pio" if shutil.which("pio") else str(Path(sys.executable).with_name("pio"))
-    print(f"Now: cd {HERE.name} && {pio} run && {pio} run -t upload && {pio} device monitor")
+    activate = Path(sys.prefix, "bin", "activate")
+    is_hidden = "VIRTUAL_ENV" not in os.environ and activate.is_file()  # `make` puts pio on its own PATH only
+    steps = [f". {shlex.quote(str(activate))}"] if is_hidden else []
+    steps += [f"cd {HERE.name}", f"{pio} run", f"{pio} run -t upload", f"{pio} device monitor"]
+    print(f"Now: {' && '.join(steps)}")
     return 0
 
 

@@ -7,7 +7,7 @@ usage() {
 test-inference.sh [--features N] [--wait SECONDS] URL
 
   URL             of the service, such as http://192.168.1.10 (the Ingress) or http://localhost:8080
-  --features N    length of one sample (32)
+  --features N    length of one sample; the service is asked where it is not given
   --wait SECONDS  how long to wait until it is ready (30)
 
 Exit code 0 when every check passed, 1 when one failed, 2 for wrong arguments.
@@ -99,12 +99,29 @@ if [ "$status" = 000 ]; then
     exit 1
 fi
 
-sample=$(awk -v n="${features:-32}" 'BEGIN { printf "["; for (i = 0; i < n; i++) printf "%s%.2f", i ? "," : "", (i % 10) / 10; printf "]" }')
+# Nested deeper than any model's input, this is refused with the number of values that a sample has.
+if [ -z "$features" ]; then
+    ask POST /predict '{"input": [[[[[[0.0]]]]]]}'
+    features=$(sed -n 's/.*expected \([0-9][0-9]*\) values a sample.*/\1/p' "$body")
+    if [ -z "$features" ]; then
+        printf 'FAILED  the service does not tell how long a sample is; give --features N: %s\n' "$(head -c 300 "$body" | tr '\n' ' ')"
+        exit 1
+    fi
+fi
+# numbers N: as many numbers, each 0.0 or 1.0, which integer inputs take too.
+numbers() {
+    awk -v n="$1" 'BEGIN { printf "["; for (i = 0; i < n; i++) printf "%s%d.0", i ? "," : "", i % 2; printf "]" }'
+}
+sample=$(numbers "$features")
 ask POST /predict "{\"input\": $sample}"
 check "POST /predict answers one sample" 200 '"prediction":' '"inference_time_ms":' '"model":' '"tier":'
+first_status=$status
 first=$(sed 's/"inference_time_ms":[^,}]*//' "$body")
 ask POST /predict "{\"input\": $sample}"
-if [ "$(sed 's/"inference_time_ms":[^,}]*//' "$body")" = "$first" ]; then
+if [ "$first_status" != 200 ] || [ "$status" != 200 ]; then
+    echo "FAILED  the same sample gets the same prediction: there is none to compare"
+    failed=$((failed + 1))
+elif [ "$(sed 's/"inference_time_ms":[^,}]*//' "$body")" = "$first" ]; then
     echo "ok      the same sample gets the same prediction"
 else
     echo "FAILED  the same sample got another prediction: $(head -c 300 "$body")"
@@ -117,7 +134,7 @@ ask POST /predict '{"input": '
 check "broken JSON is refused" 400 '"error":'
 ask POST /predict '{"input": ["no number"]}'
 check "what is no number is refused" 400 '"error":'
-ask POST /predict '{"input": [1.0, 2.0]}'
+ask POST /predict "{\"input\": [$(numbers $((features + 1)))]}"
 check "a sample of the wrong length is refused" 400 '"error":'
 ask GET /no-such-path
 check "an unknown path is not found" 404

@@ -79,6 +79,64 @@ def test_the_samples_of_a_model_are_predicted_with_their_accuracy(anomaly_detect
     assert result.stderr == f"accuracy {figures['accuracy']:.4g} on {len(figures['prediction'])} samples\n"
 
 
+def test_labelled_samples_without_labels_of_the_model_are_told(anomaly_detector: Path, tmp_path: Path) -> None:
+    bare = shutil.copyfile(anomaly_detector / "anomaly-detector.onnx", tmp_path / "a b.onnx")
+    arguments = ["--model", str(bare), "--input", str(anomaly_detector / "samples.npz")]
+    result = CliRunner().invoke(predict, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "no accuracy: the samples are labelled, but no card names the model's labels; " in result.stderr
+    assert f"`tierwise model card '{bare}' --labels … --threshold …`" in result.stderr
+    as_json = CliRunner().invoke(predict, [*arguments, "--json"], catch_exceptions=False)
+    assert "accuracy" not in json.loads(as_json.stdout)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (
+            "shape: [null, 32]",
+            "shape: [null, 33]",
+            "signature.inputs[0].shape: {onnx} has [null, 32], the card says [n",
+        ),
+        ("shape: [null, 32]", "shape: [32]", "signature.inputs[0].shape: {onnx} has [null, 32], the card says [32]"),
+        ("dtype: float32", "dtype: float64", "signature.inputs[0].dtype: {onnx} has float32, the card says float64"),
+        (
+            "runtimes: [onnx]\n    dtype: float32",
+            "runtimes: [onnx]\n    dtype: int8",
+            "artifacts[{at}].dtype: {onnx} is float32, the card says int8",
+        ),
+        ("format: onnx", "format: tflite", "artifacts[{at}].format: {onnx} is onnx, the card says tflite"),
+    ],
+)
+def test_a_card_that_says_something_else_than_its_file_is_refused(
+    anomaly_detector: Path, tmp_path: Path, before: str, after: str, message: str
+) -> None:
+    folder = shutil.copytree(anomaly_detector, tmp_path / "pump")
+    card = folder / "model.yaml"
+    text = card.read_text()
+    assert before in text
+    card.write_text(text.replace(before, after, 1))
+    onnx = "anomaly-detector.onnx"
+    at = [one.file for one in load_card(folder).artifacts].index(onnx)
+    with pytest.raises(ModelFileError) as caught:
+        invoke(model, "inspect", folder)
+    told = str(caught.value)
+    assert told.startswith(f"{card}:"), told
+    assert message.format(onnx=onnx, at=at) in told
+    assert told.endswith(f"`tierwise model card {folder}` brings the card up to date")
+    invoke(model, "card", folder)
+    assert "[null, 32]" in card.read_text()
+    invoke(model, "inspect", folder)
+
+
+def test_a_folder_without_a_card_says_what_writes_one(anomaly_detector: Path, tmp_path: Path) -> None:
+    shutil.copyfile(anomaly_detector / "anomaly-detector.onnx", tmp_path / "pump.onnx")
+    with pytest.raises(ModelFileError, match=f"there is no model.yaml; `tierwise model card {tmp_path}` writes it"):
+        invoke(model, "inspect", tmp_path)
+    invoke(model, "card", tmp_path)
+    assert "pump.onnx" in invoke(model, "inspect", tmp_path)
+
+
 def test_a_column_headed_label_is_no_feature(tmp_path: Path) -> None:
     file = tmp_path / "s.csv"
     file.write_text("a,Label,b\n1,worn,2\n3,ok,4\n")

@@ -197,6 +197,12 @@ def test_compose_leaves_the_cloud_out_for_a_model_that_has_nothing_for_it(
         ({"settings": {"MQTT_BROKER_PORT": "mqtt"}}, "MQTT_BROKER_PORT: expected a port"),
         ({"settings": {"TIERWISE_OTLP": "collector:4318"}}, "TIERWISE_OTLP: expected http"),
         ({"delivery": "url", "model_url": "http://a:99999/model.yaml"}, "--model-url: expected http"),
+        ({"settings": {"MQTT_BROKER_HOST": "localhost"}}, "MQTT_BROKER_HOST: in a pod localhost is the pod itself"),
+        ({"target": "dev", "settings": {"TIERWISE_MQTT": "[::1]:1883"}}, "TIERWISE_MQTT: in a pod ::1 is the pod"),
+        (
+            {"settings": {"MQTT_BROKER_HOST": "127.0.0.1", "TIERWISE_INFLUX": "http://localhost:8086"}},
+            "MQTT_BROKER_HOST: in a pod 127.0.0.1 is the pod itself; --set TIERWISE_INFLUX: in a pod localhost is",
+        ),
     ],
 )
 def test_options_that_cannot_be_meant_are_named(
@@ -320,6 +326,33 @@ def test_model_without_an_artifact_for_the_tier_is_refused(
         render(options(model=edge_only, tier="cloud"))
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("anomaly-detector.onnx", {"tier": "cloud"}, r"the cloud tier runs \.pt or \.pth or \.pt2 or \.safetensors"),
+        ("anomaly-detector.pt2", {}, r"the edge tier runs \.onnx or \.tflite"),
+        ("anomaly-detector.pt2", {"target": "compose"}, r"the edge tier runs \.onnx or \.tflite"),
+    ],
+)
+def test_bare_artifact_that_the_tier_cannot_run_is_refused(
+    options: Callable[..., DeployOptions], anomaly_detector: Path, name: str, values: Values, message: str
+) -> None:
+    with pytest.raises(ModelFileError, match=message):
+        render(options(model=anomaly_detector / name, **values))
+    assert not options().out.exists()
+
+
+@pytest.mark.parametrize("target", ["k3s", "compose"])
+def test_card_that_says_something_else_than_its_file_is_not_deployed(
+    options: Callable[..., DeployOptions], anomaly_detector: Path, tmp_path: Path, target: str
+) -> None:
+    wrong = shutil.copytree(anomaly_detector, tmp_path / "wrong")
+    card = (wrong / "model.yaml").read_text()
+    (wrong / "model.yaml").write_text(card.replace("[null, 32]", "[null, 33]"))
+    with pytest.raises(ModelFileError, match=r"model\.yaml:\d+: signature\.inputs\[0\]\.shape: anomaly-detector"):
+        render(options(model=wrong, target=target))
+
+
 def test_folder_that_holds_something_else_is_left_alone(options: Callable[..., DeployOptions], tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
@@ -337,8 +370,18 @@ def test_command_prints_how_to_apply_it(anomaly_detector: Path, tmp_path: Path) 
     assert printed["model"] == "anomaly-detector"
     assert printed["apply"] == f"kubectl apply --server-side -k {tmp_path / 'out'}"
     assert printed["build"] == ["docker build -f docker/Dockerfile --target edge -t tierwise:edge ."]
+    assert printed["load"] == [], "only K3s has images of its own"
     plain = CliRunner().invoke(deploy, [*arguments[:-5], "--set", "nonsense"])
     assert isinstance(plain.exception, ConfigurationError)
+
+
+def test_command_says_how_an_image_gets_into_k3s(anomaly_detector: Path, tmp_path: Path) -> None:
+    arguments = [str(anomaly_detector), "--out", str(tmp_path / "out"), "--tier", "cloud"]
+    lines = CliRunner().invoke(deploy, arguments, catch_exceptions=False).stdout.splitlines()
+    assert [line.partition(":")[0] for line in lines[1:4]] == ["Build it", "Load it", "Apply it"]
+    assert "docker save tierwise:cloud | sudo k3s ctr images import -" in lines[2]
+    from_registry = CliRunner().invoke(deploy, [*arguments, "--image", "registry.local/tierwise:1"]).stdout
+    assert "Load it" not in from_registry, "the cluster pulls it"
 
 
 def test_command_says_what_compose_leaves_out(anomaly_detector: Path, tmp_path: Path) -> None:

@@ -62,6 +62,17 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         pio(folder, "run", "-t", "stop")
 
 
+def test_what_to_do_next_activates_the_environment_that_make_has_made(project: Path) -> None:
+    command: list[str | Path] = [sys.executable, project / "prepare.py", project.parent / "wake-word.tflite"]
+    bare = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+    told = [
+        subprocess.run(command, check=True, capture_output=True, text=True, env=bare | more).stdout.splitlines()[-1]
+        for more in ({}, {"VIRTUAL_ENV": sys.prefix})
+    ]
+    assert told[0].startswith(f"Now: . {sys.prefix}/bin/activate && cd platformio && ")
+    assert told[1].startswith("Now: cd platformio && ")
+
+
 def pio(folder: Path, *arguments: str) -> str:
     # No proxy leads anywhere: a download would fail.
     environment = {**os.environ, "HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}

@@ -20,7 +20,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_the_scenario_gives_the_output_that_is_shown(tmp_path: Path) -> None:
     [scenario] = re.findall(r"```yaml\n(tierwise: 1\n.*?)```", README, re.DOTALL)
-    [command] = re.findall(r"^\$ tierwise (simulate plant\.yaml .*)$", README, re.MULTILINE)
+    [command] = re.findall(r"^tierwise (simulate plant\.yaml .*)$", README, re.MULTILINE)
     [output] = re.findall(r"<!-- simulation: begin -->\n```text\n(.*?)```", README, re.DOTALL)
     (tmp_path / "plant.yaml").write_text(scenario, encoding="utf-8")
     done = subprocess.run(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.components import need
+from tests.runtimes.tiny import node, onnx_model, tensor
 from tests.services import service
 
 from tierwise.live.processes import free_port
@@ -37,11 +38,42 @@ async def test_passes_against_a_plain_service(anomaly_detector: Path) -> None:
 async def test_takes_samples_of_another_length(digits: Path) -> None:
     port = free_port()
     async with service("serve", digits, None, "--http", f"127.0.0.1:{port}"):
-        right = run("--features", "64", f"http://127.0.0.1:{port}")
-        wrong = run(f"http://127.0.0.1:{port}")
-    assert right.returncode == 0, right.stdout
+        learned = run(f"http://127.0.0.1:{port}")
+        told = run("--features", "64", f"http://127.0.0.1:{port}")
+        wrong = run("--features", "63", f"http://127.0.0.1:{port}")
+    assert learned.returncode == 0, learned.stdout
+    assert learned.stdout == told.stdout
     assert wrong.returncode == 1
     assert "FAILED  POST /predict answers one sample: status 400, expected 200" in wrong.stdout
+    assert "FAILED  the same sample gets the same prediction: there is none to compare" in wrong.stdout
+
+
+@pytest.mark.parametrize("dtype", ["FLOAT", "INT64"])
+async def test_takes_one_value_and_whole_numbers(tmp_path: Path, dtype: str) -> None:
+    need(package="onnx")
+    same = node("Identity", ["values"], ["same"])
+    values, out = tensor("values", dtype, ["n", 1]), tensor("same", dtype, ["n", 1])
+    model = onnx_model(tmp_path / "same.onnx", [same], [values], [out])
+    port = free_port()
+    async with service("serve", model, None, "--http", f"127.0.0.1:{port}"):
+        done = run(f"http://127.0.0.1:{port}")
+    assert done.returncode == 0, done.stdout
+
+
+async def test_a_length_that_cannot_be_learned_is_asked_for(tmp_path: Path) -> None:
+    need(package="onnx")
+    free = onnx_model(
+        tmp_path / "free.onnx",
+        [node("ReduceSum", ["values", "axes"], ["sum"], keepdims=1)],
+        [tensor("values", "FLOAT", ["n", "length"])],
+        [tensor("sum", "FLOAT", ["n", 1])],
+        axes=[1],
+    )
+    port = free_port()
+    async with service("serve", free, None, "--http", f"127.0.0.1:{port}"):
+        asked = run(f"http://127.0.0.1:{port}")
+    assert asked.returncode == 1
+    assert "FAILED  the service does not tell how long a sample is; give --features N" in asked.stdout
 
 
 def test_passes_against_the_running_container(engine: Engine, edge_image: str, readable_model: Path) -> None:

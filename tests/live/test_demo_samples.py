@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -72,6 +72,21 @@ def test_what_cannot_be_read_is_named(folder: Path) -> None:
         choose_samples(card(), folder, Samples(FEATURES[:2], np.array([1, 7])), count=1, seed=0)
     with pytest.raises(ModelError, match="a sample has the label 'prime', the model's are even, odd"):
         choose_samples(card(), folder, Samples(FEATURES[:1], np.array(["prime"])), count=1, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (np.zeros((3, 5), np.float32), r"--samples: sample 1 does not fit the model m: x: expected 2 values .*, got 5"),
+        (np.array([[0, 1], [2, np.nan]]), r"sample 2 does not fit the model m: x\[1\] is nan"),
+        ({"z": np.zeros((3, 2))}, "expected the inputs x, got z"),
+    ],
+)
+def test_samples_that_the_model_does_not_take_are_refused_before_anything_starts(
+    tmp_path: Path, features: Any, message: str
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        choose_samples(card(None), tmp_path, Samples(features), count=1, seed=0)
 
 
 def test_a_pickle_in_the_archive_is_not_run(folder: Path) -> None:

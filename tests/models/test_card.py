@@ -165,9 +165,19 @@ class TestErrors:
             ("shape: [null, 32]", "shape: [null, many]", 8, "signature.inputs[0].shape[1]: expected `int | null`"),
             ("size_bytes: 3", "size_bytes: -3", 21, "artifacts[0].size_bytes: expected `int` >= 0"),
             ("sha256: ba", "sha256: xx", 22, "artifacts[0].sha256"),
-            ("format: onnx", "format: gguf", 18, "artifacts[0].format: invalid enum value 'gguf'"),
+            ("format: onnx", "format: gguf", 18, "artifacts[0].format: expected one of onnx, tflite, pt,"),
+            ("format: onnx", "format: onxx", 18, "safetensors, got 'onxx' (did you mean `onnx`?)"),
+            ("runtimes: [onnx]", "runtimes: [tflm, onx]", 19, "artifacts[0].runtimes[1]: expected one of onnx, litert"),
+            ("    dtype: float32\n    size", "    dtype: flaot32\n    size", 20, "(did you mean `float32`?)"),
+            (
+                "      dtype: float32\n  outputs",
+                "      dtype: flt\n  outputs",
+                9,
+                "signature.inputs[0].dtype: expected one",
+            ),
             ("runtimes: [onnx]", "runtimes: []", 19, "artifacts[0].runtimes"),
-            ("version: 1.2.0", "version: 1.2", 3, "version: expected `str`, got `float`"),
+            ("version: 1.2.0", "version: 1.2", 3, "version: expected `str`, got `float`; put it in quotes"),
+            ("labels: [no, yes]", "labels: [no, 1]", 14, "labels[1]: expected `str`, got `int`; put it in quotes"),
             ("version: 1.2.0", "version: ../1", 3, "version"),
             ("labels: [no, yes]", "labels: [no]", 2, "two labels"),
             ("threshold: 0.5\n", "", 2, "need a threshold"),
@@ -204,8 +214,10 @@ class TestErrors:
             load_card(write(tmp_path, text))
 
     def test_missing(self, tmp_path: Path) -> None:
-        with pytest.raises(ModelFileError, match=r"cannot read .*model.yaml: No such file"):
+        with pytest.raises(ModelFileError, match=r"there is no model\.yaml; `tierwise model card .*` writes it"):
             load_card(tmp_path)
+        with pytest.raises(ModelFileError, match=r"cannot read .*model.yaml: No such file"):
+            load_card(tmp_path / "model.yaml")
 
     def test_not_text(self, tmp_path: Path) -> None:
         (tmp_path / "model.yaml").write_bytes(b"name: \xff\xfe")

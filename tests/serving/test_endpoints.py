@@ -39,6 +39,7 @@ def test_endpoints(text: str, endpoint: Endpoint | None) -> None:
     ("text", "said"),
     [
         ("", "expected HOST:PORT or 'off', got ''"),
+        ("8080", "a port needs its host, as in 127.0.0.1:8080"),
         (":1883", "expected HOST:PORT or 'off', got ':1883'"),
         ("a:b:c:d:", "expected HOST:PORT or 'off', got 'a:b:c:d:'"),
         ("[broker]:1883", "expected HOST:PORT"),

@@ -198,7 +198,7 @@ async def test_a_taken_port_is_one_clear_error() -> None:
             mqtt=MqttSettings(endpoint=None),
             http=HttpSettings(endpoint=service.http_endpoint),
         )
-        with pytest.raises(ConfigurationError, match=r"cannot listen on 127\.0\.0\.1:\d+ \(--http\)"):
+        with pytest.raises(ConfigurationError, match=r"cannot listen on 127\.0\.0\.1:\d+ \(--http\): .*; end what"):
             async with Service(settings, served()):
                 pass
 

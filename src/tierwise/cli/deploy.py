@@ -82,9 +82,11 @@ def deploy(
         click.echo(f"Left out:  {name}: {why}")
     for command in rendered.build:
         click.echo(f"Build it:  {command}    (in a checkout, once)")
+    for command in rendered.load:
+        click.echo(f"Load it:   {command}    (K3s does not see Docker's images; another node: | ssh NODE sudo …)")
     click.echo(f"Apply it:  {rendered.apply}")
     if rendered.target != "compose":
-        click.echo(f"Or both at once, on the cluster's master:  scripts/deploy.sh --from {rendered.out}")
+        click.echo(f"Or all of it at once, on the cluster's master:  scripts/deploy.sh --from {rendered.out}")
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -33,9 +33,11 @@ def predict(path: Path, source: str, runtime: str | None, *, trust_pickle: bool,
     """Run a model on samples: one, or a batch with a row each.
 
     Where the samples are labelled (labels in the .npz, or a column of the .csv headed label) and the model's card names
-    its labels, the share of right answers is told too, on standard error.
+    its labels, the share of right answers is told too, on standard error; else why not.
     """
-    import msgspec  # noqa: PLC0415 -- heavy imports belong to the command
+    import shlex  # noqa: PLC0415 -- heavy imports belong to the command
+
+    import msgspec  # noqa: PLC0415
 
     from tierwise.cli.samples import read_labelled  # noqa: PLC0415
     from tierwise.core.clocks import monotonic_ns  # noqa: PLC0415
@@ -76,6 +78,9 @@ def predict(path: Path, source: str, runtime: str | None, *, trust_pickle: bool,
         click.echo(line)
     if accuracy is not None:
         click.echo(f"accuracy {accuracy:.4g} on {len(samples)} samples", err=True)
+    elif samples.labels is not None:
+        card = f"`tierwise model card {shlex.quote(str(path))} --labels … --threshold …` writes them"
+        click.echo(f"no accuracy: the samples are labelled, but no card names the model's labels; {card}", err=True)
 
 
 def _accuracy(card: ModelCard | None, samples: Samples, label: str | list[str] | None) -> float | None:

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import msgspec
+
+DTYPES = (
+    "float32", "float16", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool",
+)  # fmt: skip
+"""Numpy names of what a tensor may hold: all that the runtimes take and give."""
+
+Dtype = Annotated[str, msgspec.Meta(extra={"words": DTYPES})]
+"""One of ``DTYPES``. A card with another one is refused; runtimes hand on what a file says."""
 
 
 class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -16,7 +25,7 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 
     name: str
     shape: tuple[int | None, ...]
-    dtype: str
+    dtype: Dtype
     scale: float | None = None
     zero_point: int | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -30,13 +31,29 @@ def broker(options: DeployOptions) -> Endpoint | None:
 def egress_ports(options: DeployOptions) -> list[int]:
     """TCP ports, ascending, of every server outside that the settings and the model's URL name.
 
-    Raises ``ConfigurationError`` for an address that is none.
+    Raises ``ConfigurationError`` for an address that is none, and for a loopback one: in a pod that is the pod.
     """
     urls = {f"--set {name}": options.settings[name] for name in _URL_SETTINGS if name in options.settings}
     if options.model_url is not None:
         urls["--model-url"] = options.model_url
-    endpoints = [broker(options), *(_endpoint(name, url) for name, url in urls.items())]
-    return sorted({endpoint.port for endpoint in endpoints if endpoint is not None and endpoint.host not in OWN_HOSTS})
+    endpoints = {_broker_setting(options): broker(options)} | {name: _endpoint(name, url) for name, url in urls.items()}
+    outside = {name: one for name, one in endpoints.items() if one is not None and one.host not in OWN_HOSTS}
+    if inside := [
+        f"{name}: in a pod {one.host} is the pod itself" for name, one in outside.items() if _is_loopback(one)
+    ]:
+        raise ConfigurationError(f"{'; '.join(inside)}; give the address by which the cluster's nodes reach it")
+    return sorted({endpoint.port for endpoint in outside.values()})
+
+
+def _broker_setting(options: DeployOptions) -> str:
+    return "--set TIERWISE_MQTT" if options.settings.get("TIERWISE_MQTT") else "--set MQTT_BROKER_HOST"
+
+
+def _is_loopback(endpoint: Endpoint) -> bool:
+    try:
+        return ipaddress.ip_address(endpoint.host).is_loopback
+    except ValueError:  # a name
+        return endpoint.host.lower().rstrip(".") == "localhost" or endpoint.host.lower().endswith(".localhost")
 
 
 def _endpoint(name: str, url: str) -> Endpoint | None:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tierwise.core.errors import ModelFileError
+from tierwise.models.agreement import check_agreement
 from tierwise.models.card import CARD_NAME, ModelCard, load_card, sha256_of, verify
 from tierwise.models.fetch import SUFFIXES
+from tierwise.runtimes.loading import load_runtime, missing_package, runtimes_for, suffixes_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,8 +46,8 @@ class ModelFiles(msgspec.Struct, frozen=True):
 def find_model_files(path: Path, tiers: tuple[str, ...]) -> ModelFiles:
     """What ``tiers`` need of the model at ``path`` (a folder with ``model.yaml``, that file, or one artifact).
 
-    Raises ``ModelFileError`` where it is missing or has nothing for one of the tiers, ``ModelIntegrityError`` where a
-    file is not the one that the card names.
+    Raises ``ModelFileError`` where it is missing, has nothing for one of the tiers, or its card says something else
+    than its files, ``ModelIntegrityError`` where a file is not the one that the card names.
     """
     if not path.exists():
         raise ModelFileError(f"no model at {path}")
@@ -55,6 +57,11 @@ def find_model_files(path: Path, tiers: tuple[str, ...]) -> ModelFiles:
         return _of_card(card, folder, tiers)
     if path.suffix not in SUFFIXES:
         raise ModelFileError(f"{path}: expected a model folder or a file with one of {', '.join(sorted(SUFFIXES))}")
+    for tier in tiers:
+        if not set(runtimes_for(path)) & set(RUNTIMES[tier]):
+            raise ModelFileError(
+                f"{path}: the {tier} tier runs {_suffixes(tier)}; give it such a file, or a folder with one"
+            )
     return _described(path.stem, "1", (path,), tiers)
 
 
@@ -78,7 +85,27 @@ def _of_card(card: ModelCard, folder: Path, tiers: tuple[str, ...]) -> ModelFile
     files = [folder / name for name in dict.fromkeys(wanted)]
     for file in files:
         verify(card, file)
+        _compare(card, file)
     return _described(card.name, card.version, (folder / CARD_NAME, *files), tiers)
+
+
+def _compare(card: ModelCard, file: Path) -> None:
+    """What the service would refuse is refused here, as far as what reads the file is installed.
+
+    PyTorch takes seconds to import; its files are left to the service.
+    """
+    runtime = runtimes_for(file)[0]
+    if runtime == "torch" or missing_package(runtime) is not None:
+        return
+    loaded = load_runtime(file)
+    try:
+        check_agreement(card, file, loaded.signature)
+    finally:
+        loaded.close()
+
+
+def _suffixes(tier: str) -> str:
+    return " or ".join(suffix for runtime in RUNTIMES[tier] for suffix in suffixes_of(runtime))
 
 
 def _described(name: str, version: str, files: tuple[Path, ...], tiers: tuple[str, ...]) -> ModelFiles:

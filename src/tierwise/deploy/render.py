@@ -25,7 +25,8 @@ MARK = ".tierwise-deployment"
 class Rendered(msgspec.Struct, frozen=True):
     """What was written, and the commands that put it to work.
 
-    ``build`` makes the images it needs, in a checkout; ``left_out`` says of each tier that is not in it why.
+    ``build`` makes the images it needs, in a checkout; ``load`` brings one of them into a node of K3s, which does not
+    see Docker's; ``left_out`` says of each tier that is not in it why.
     """
 
     out: Path
@@ -35,6 +36,7 @@ class Rendered(msgspec.Struct, frozen=True):
     sha256: str
     build: list[str]
     apply: str
+    load: list[str] = []
     left_out: dict[str, str] = {}
 
 
@@ -60,6 +62,7 @@ def render(options: DeployOptions) -> Rendered:
         tiers = [options.tier]
     build = [f"docker build -f docker/Dockerfile --target {tier} -t tierwise:{tier} ." for tier in tiers]
     no_cloud = options.target == "compose" and "cloud" not in tiers
+    needs_load = options.target == "k3s" and not options.image
     return Rendered(
         out=options.out,
         target=options.target,
@@ -68,6 +71,7 @@ def render(options: DeployOptions) -> Rendered:
         sha256=model.sha256,
         build=[] if options.image else build,
         apply=apply,
+        load=[f"docker save tierwise:{options.tier} | sudo k3s ctr images import -"] if needs_load else [],
         left_out={"cloud": "the model has no file for PyTorch"} if no_cloud else {},
     )
 

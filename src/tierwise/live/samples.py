@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tierwise.core.errors import ModelError
+from tierwise.core.errors import InvalidInputError, ModelError
 from tierwise.live.sensor import Sample
 from tierwise.models.samples import Samples, class_indices, load_samples
 from tierwise.runtimes.example import random_samples
+from tierwise.runtimes.inputs import to_inputs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +38,8 @@ def choose_samples(card: ModelCard, folder: Path, given: Samples | None, *, coun
     """``count`` samples: those ``given``, else those of the card, else random ones of the model's signature.
 
     Their order is the seed's; where there are fewer, they come around again. Raises ``ModelFileError`` where the
-    samples that the card names cannot be read and ``ModelError`` where features and labels do not fit together.
+    samples that the card names cannot be read and ``ModelError`` where they do not fit the model, or features and
+    labels not each other.
     """
     kind: Literal["held-out", "given", "random"] = "held-out"
     if given is not None:
@@ -50,6 +52,7 @@ def choose_samples(card: ModelCard, folder: Path, given: Samples | None, *, coun
         truth = class_indices(samples, card.labels) if card.labels else None
     except ModelError as error:
         raise ModelError(f"model {card.name}: {error}") from error
+    _check(card, samples, source="--samples" if given is not None else str(card.samples))
     order = np.random.default_rng(seed).permutation(len(samples))
     chosen = (int(order[number % len(order)]) for number in range(count))
     return Chosen(
@@ -64,6 +67,15 @@ def choose_samples(card: ModelCard, folder: Path, given: Samples | None, *, coun
         kind=kind,
         has_truth=truth is not None,
     )
+
+
+def _check(card: ModelCard, samples: Samples, *, source: str) -> None:
+    """As every service would, but before one is started. Raises ``ModelError`` naming the first that does not fit."""
+    for index in range(len(samples)):
+        try:
+            to_inputs(_one(samples.features, index), card.signature)
+        except InvalidInputError as error:
+            raise ModelError(f"{source}: sample {index + 1} does not fit the model {card.name}: {error}") from error
 
 
 def _one(features: NDArray[Any] | Mapping[str, NDArray[Any]], index: int) -> NDArray[Any] | dict[str, NDArray[Any]]:

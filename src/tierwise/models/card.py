@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
 from tierwise.core.errors import ModelError, ModelFileError, ModelIntegrityError
-from tierwise.core.tensors import Signature  # noqa: TC001  msgspec resolves the annotation when it decodes
+from tierwise.core.tensors import Dtype, Signature  # noqa: TC001  msgspec resolves the annotation when it decodes
 from tierwise.models.labels import label_of
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z
 FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._ +@=-]{0,254}\Z")]
 """A bare file name: no separator and no leading dot, so no card can point outside its own folder."""
 
+RuntimeName = Annotated[str, msgspec.Meta(extra={"words": ("onnx", "litert", "torch", "tflm", "firmware")})]
+
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
@@ -45,11 +48,11 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     file: Annotated[FileName, _meta("Its name, in the same folder.")]
     format: Annotated[Literal["onnx", "tflite", "pt", "pth", "pt2", "safetensors"], _meta("Its form.")]
     runtimes: Annotated[
-        tuple[str, ...],
+        tuple[RuntimeName, ...],
         _meta("What can execute it: `onnx`, `litert`, `torch`, `tflm`, `firmware`.", min_length=1),
     ]
     dtype: Annotated[
-        str, _meta("`float32`, or `int8` where inputs, outputs, weights and activations are 8-bit integers.")
+        Dtype, _meta("`float32`, or `int8` where inputs, outputs, weights and activations are 8-bit integers.")
     ]
     size_bytes: Annotated[int, _meta("Its size.", ge=0)]
     sha256: Annotated[Sha256, _meta("Its SHA-256: another file is refused.")]
@@ -167,6 +170,10 @@ def load_card(path: Path) -> ModelCard:
     """
     from tierwise.models.yaml import load_yaml  # noqa: PLC0415  a bare artifact needs no YAML
 
+    if path.is_dir() and not (path / CARD_NAME).exists():
+        raise ModelFileError(
+            f"{path}: there is no {CARD_NAME}; `tierwise model card {shlex.quote(str(path))}` writes it"
+        )
     return load_yaml(path / CARD_NAME if path.is_dir() else path, ModelCard)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Step = str | int
 _DEEPER = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 """A step of the path at the end of msgspec's messages: ``- at `$.shape[1]```."""
+_NEEDS_QUOTES = re.compile(r"Expected `str( \| null)?`, got `(int|float|bool)`")
 
 
 class Misfit(NamedTuple):
@@ -42,6 +43,9 @@ def _inside(content: object, kind: Any, where: tuple[Step, ...]) -> Iterator[Mis
     elif (item := _item(kind)) is not None and isinstance(content, list):
         found = [one for index, value in enumerate(content) for one in _inside(value, item, (*where, index))]
         yield from found or _converted(content, kind, where)
+    elif (words := _words(kind)) and isinstance(content, str) and content not in words:
+        meant = did_you_mean(content, words)
+        yield Misfit(where, f"expected one of {', '.join(words)}, got {content!r}{meant}")
     else:
         yield from _converted(content, kind, where)
 
@@ -65,7 +69,12 @@ def _converted(content: object, kind: Any, where: tuple[Step, ...]) -> Iterator[
     except msgspec.ValidationError as error:
         what, _, deeper = str(error).partition(" - at `")
         steps = (name or int(index) for name, index in _DEEPER.findall(deeper))
-        yield Misfit((*where, *steps), f"{what[:1].lower()}{what[1:]}")
+        yield Misfit((*where, *steps), f"{what[:1].lower()}{what[1:]}{_cure(what)}")
+
+
+def _cure(what: str) -> str:
+    """YAML reads ``1.0`` as a number and ``true`` as a boolean."""
+    return "; put it in quotes" if _NEEDS_QUOTES.fullmatch(what) else ""
 
 
 def _struct(kind: Any) -> type[msgspec.Struct] | None:  # noqa: ANN401 - a type
@@ -75,8 +84,20 @@ def _struct(kind: Any) -> type[msgspec.Struct] | None:  # noqa: ANN401 - a type
 
 
 def _item(kind: Any) -> Any:  # noqa: ANN401 - a type
-    """The type of the items of a ``tuple[Struct, ...]``; ``None`` for everything else."""
+    """The type of the items of a ``tuple[Struct, ...]`` or of one of words; ``None`` for everything else."""
     if get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     arguments = get_args(kind)
-    return arguments[0] if get_origin(kind) is tuple and _struct(arguments[0]) is not None else None
+    is_ours = get_origin(kind) is tuple and (_struct(arguments[0]) is not None or _words(arguments[0]))
+    return arguments[0] if is_ours else None
+
+
+def _words(kind: Any) -> tuple[str, ...]:  # noqa: ANN401 - a type
+    """What ``kind`` may be where that is a choice: a ``Literal``, or text with ``words`` in its ``Meta``."""
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    if get_origin(kind) is not Annotated:
+        return ()
+    inner, *metas = get_args(kind)
+    extras = (meta.extra for meta in metas if isinstance(meta, msgspec.Meta) and meta.extra)
+    return next((extra["words"] for extra in extras if "words" in extra), None) or _words(inner)

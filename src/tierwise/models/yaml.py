@@ -16,6 +16,7 @@ from tierwise.core.errors import ModelFileError
 from tierwise.models.misfits import Misfit, misfits
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 MAX_BYTES = 1 << 20
@@ -41,8 +42,17 @@ def load_yaml(path: Path, type_: type[T]) -> T:
         reason = str(error).splitlines()[0] if str(error) else "nested too deeply"
         raise ModelFileError(f"{path}: not YAML: {reason}") from error
     if problems := list(misfits(content, type_)):
-        raise ModelFileError("\n".join(_told(path, text, problem) for problem in problems))
+        raise ModelFileError(_lines(path, text, problems))
     return msgspec.convert(content, type_)
+
+
+def located(path: Path, problems: Iterable[Misfit]) -> str:
+    """A line for each of the problems of a file that is YAML, with the line of the file. Raises ``ModelFileError``."""
+    return _lines(path, _read(path), problems)
+
+
+def _lines(path: Path, text: str, problems: Iterable[Misfit]) -> str:
+    return "\n".join(_told(path, text, problem) for problem in problems)
 
 
 def _told(path: Path, text: str, problem: Misfit) -> str:

@@ -40,6 +40,11 @@ def runtimes_for(path: Path) -> list[str]:
     return [name for name, kind in _KINDS.items() if path.suffix.lower() in kind.suffixes]
 
 
+def suffixes_of(runtime: str) -> tuple[str, ...]:
+    """What the names of files for a runtime end with, with the dot."""
+    return _KINDS[runtime].suffixes
+
+
 def missing_package(runtime: str) -> str | None:
     """What to install for a runtime, ``onnxruntime: pip install 'tierwise[edge]'``; ``None`` where all is there."""
     kind = _KINDS[runtime]

@@ -11,6 +11,7 @@ import numpy as np
 
 from tierwise.core.errors import ConfigurationError, ModelError, ModelFileError
 from tierwise.core.tensors import Signature, TensorSpec
+from tierwise.models.agreement import dtype_of, is_int8
 from tierwise.models.card import CARD_NAME, Artifact, ModelCard, load_card, sha256_of
 from tierwise.models.samples import Samples, class_indices, load_samples, write_npz
 from tierwise.models.scores import against, scores
@@ -69,7 +70,7 @@ def describe(files: Sequence[Path], told: Told, *, trust_pickle: bool = False) -
     samples_name, samples = _samples(folder, told, card)
     loaded = [_load(file, samples, trust_pickle=trust_pickle) for file in files]
     # What stood there already keeps its place; of what is new an int8 file comes after the float ones.
-    loaded.sort(key=lambda one: one.file not in listed and _is_int8(one.signature))
+    loaded.sort(key=lambda one: one.file not in listed and is_int8(one.signature))
     signature = _common(loaded)
     card = card or ModelCard(name=_name(folder, files), version="1", signature=signature, artifacts=())
     artifacts = tuple(artifact_of(one.file, one.signature, previous=card) for one in loaded)
@@ -101,18 +102,18 @@ def _with(card: ModelCard, told: Told | None = None, **changes: Any) -> ModelCar
 
 
 def artifact_of(file: Path, signature: Signature, *, previous: ModelCard | None = None) -> Artifact:
-    """The card's entry of a file; the one that ``previous`` has where the file is still the same."""
+    """The card's entry of a file; where the file is still the same, with what ``previous`` says of it."""
     digest = sha256_of(file)
     known = next((one for one in previous.artifacts if one.file == file.name), None) if previous else None
-    if known is not None and known.sha256 == digest:
-        return known
     form: Any = file.suffix.lower().removeprefix(".")
-    is_int8 = _is_int8(signature)
+    dtype = dtype_of(signature)
+    if known is not None and known.sha256 == digest:
+        return msgspec.structs.replace(known, format=form, dtype=dtype)
     return Artifact(
         file=file.name,
         format=form,
-        runtimes=INT8_RUNTIMES if is_int8 else tuple(runtimes_for(file)[:1]),
-        dtype="int8" if is_int8 else next(iter(signature.inputs)).dtype,
+        runtimes=INT8_RUNTIMES if is_int8(signature) else tuple(runtimes_for(file)[:1]),
+        dtype=dtype,
         size_bytes=file.stat().st_size,
         sha256=digest,
     )
@@ -155,7 +156,7 @@ def _common(loaded: Sequence[_Loaded]) -> Signature:
     """The signature of the model: that of its first float artifact. Raises where one takes or gives something else."""
     if not loaded:
         raise ConfigurationError("there is no artifact: give .onnx, .tflite, .pt2, .pt, .pth or .safetensors files")
-    first = next((one for one in loaded if not _is_int8(one.signature)), loaded[0])
+    first = next((one for one in loaded if not is_int8(one.signature)), loaded[0])
     for one in loaded:
         if _sizes(one.signature) != _sizes(first.signature):
             raise ModelError(
@@ -171,10 +172,6 @@ def _sizes(signature: Signature) -> tuple[list[int | None], list[int | None]]:
 
 def _words(signature: Signature) -> str:
     return f"{', '.join(map(str, signature.inputs))} to {', '.join(map(str, signature.outputs))}"
-
-
-def _is_int8(signature: Signature) -> bool:
-    return all(spec.dtype == "int8" for spec in (*signature.inputs, *signature.outputs))
 
 
 def _real(signature: Signature) -> Signature:
@@ -207,7 +204,7 @@ def _metrics(
 ) -> dict[str, dict[str, float]]:
     """How good each artifact is, where there are labels, and how it agrees with the first float one."""
     runs = {one.file.name: one.outputs.reshape(len(one.outputs), -1) for one in loaded if one.outputs is not None}
-    floats = [one.file.name for one in loaded if not _is_int8(one.signature) and one.file.name in runs]
+    floats = [one.file.name for one in loaded if not is_int8(one.signature) and one.file.name in runs]
     reference = runs[floats[0]] if floats else None
     is_classifier = threshold is not None or any(outputs.shape[1] > 1 for outputs in runs.values())
     measured: dict[str, dict[str, float]] = {}

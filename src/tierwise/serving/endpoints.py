@@ -62,6 +62,8 @@ def _advice(text: str, host: str) -> str | None:
         return f", got {text!r}: leave out {scheme[0]!r} (and what follows the port); TLS is a setting of its own"
     if _is_ipv6(text) or _is_ipv6(host):
         return f", got {text!r}: write an IPv6 address in brackets, as in [::1] or [::1]:8080"
+    if text.isdecimal():
+        return f", got {text!r}: a port needs its host, as in 127.0.0.1:{text}"
     is_bracketed = host.startswith("[") and host.endswith("]") and _is_ipv6(host[1:-1])
     return None if is_bracketed or _host_name.fullmatch(host) else f", got {text!r}"
 

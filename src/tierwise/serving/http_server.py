@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -67,4 +68,6 @@ def listen(endpoint: Endpoint) -> socket.socket:
         return socket.create_server((endpoint.host, endpoint.port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
         reason: Any = getattr(error, "strerror", None) or error
-        raise ConfigurationError(f"cannot listen on {endpoint} (--http): {reason}") from error
+        is_taken = getattr(error, "errno", None) == errno.EADDRINUSE
+        cure = "; end what listens there, or choose another port, as in --http 127.0.0.1:8081" if is_taken else ""
+        raise ConfigurationError(f"cannot listen on {endpoint} (--http): {reason}{cure}") from error

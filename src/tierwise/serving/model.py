@@ -6,6 +6,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from tierwise.core.errors import ModelFileError
+from tierwise.models.agreement import check_agreement
 from tierwise.models.card import CARD_NAME, find_card, load_card, verify
 from tierwise.runtimes import load_runtime, warm_up
 from tierwise.runtimes.inputs import InputAdapter
@@ -94,14 +95,20 @@ def load_model(settings: ModelSettings, *, tier: str) -> ServedModel:
     """Loads, checks and warms the model that the settings name.
 
     A folder (or its ``model.yaml``) gives the artifact for the tier's runtime; a file is taken as it is, with the
-    facts of the ``model.yaml`` beside it where that lists the file. Raises ``ModelFileError`` for what cannot be
-    read, ``ModelIntegrityError`` where a file is not the one that the card names, ``DependencyError`` where the
-    runtime is not installed.
+    facts of the ``model.yaml`` beside it where that lists the file. Raises ``ModelFileError`` for what cannot be read
+    and for a card that says something else than its file, ``ModelIntegrityError`` where a file is not the one that the
+    card names, ``DependencyError`` where the runtime is not installed.
     """
     path, card = find_artifact(settings, tier=tier)
     if card is not None:
         verify(card, path)
     runtime = load_runtime(path, runtime=settings.runtime, threads=settings.threads, trust_pickle=settings.trust_pickle)
+    if card is not None:
+        try:
+            check_agreement(card, path, runtime.signature)
+        except ModelFileError:
+            runtime.close()
+            raise
     return ServedModel(
         runtime,
         name=card.name if card else path.stem,
