@@ -92,7 +92,7 @@ async def test_a_model_answers_over_mqtt(checkout: Path, broker: PrivateBroker) 
         assert "`connected to the MQTT broker`" in README
         await service.wait_line("connected to the MQTT broker", timeout_s=PATIENCE_S)
         said: list[str] = []
-        # mosquitto_sub has the time that `inspect` takes; on a machine busy enough it comes too late, and one asks again.
+        # `inspect` gives mosquitto_sub time to subscribe; on a busy machine it may be too late, and one asks again.
         for _ in range(5):
             with contextlib.suppress(TimeoutError):
                 said = await pasted(f"{ask}\nwait", checkout, patience_s=30, XDG_CONFIG_HOME=str(checkout))
