@@ -131,6 +131,9 @@ class Emulator:
         """Ends process and line; returns what the process wrote to its error output."""
         process, writer = self._process, self._writer
         self._process = self._writer = self._link = None
+        ends_with_input = machine_of(self.build) is None  # a host build does, QEMU does not
+        if process is not None and not ends_with_input:
+            _kill(process)  # before anything is waited for: who is cancelled meanwhile must not leave it behind
         if writer is not None:
             writer.close()
             with contextlib.suppress(OSError):  # the other end may be gone already
@@ -138,13 +141,17 @@ class Emulator:
         if process is None:
             return ""
         said = asyncio.ensure_future(process.communicate())
-        if machine_of(self.build) is None:  # a host build ends with its input
+        if ends_with_input:
             await asyncio.wait((said,), timeout=_END_S)
-        if not said.done():
-            with contextlib.suppress(ProcessLookupError):  # it may have ended on its own
-                process.kill()
+            if not said.done():
+                _kill(process)
         try:
             _, text = await asyncio.wait_for(said, _END_S)
         except TimeoutError:
             raise DeviceError(f"the process {process.pid} of the device does not end") from None
         return text.decode("utf-8", "replace").strip()[:500]
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it may have ended on its own
+        process.kill()
