@@ -33,14 +33,6 @@ def test_what_is_written_down_is_what_the_profile_models(board: BoardProfile) ->
         assert f"{error:+d} % ({point.model})" in board.calibration_error
 
 
-def test_sleeping_in_between_costs_less(board: BoardProfile) -> None:
-    busy_ms = board.latency_ms(1_000_000)
-    assert board.average_mw(1_000_000, busy_ms) == pytest.approx(board.active_mw)
-    assert board.sleep_mw < board.average_mw(1_000_000, 100 * busy_ms) < board.active_mw / 50
-    with pytest.raises(ConfigurationError, match="the period is"):
-        board.average_mw(1_000_000, busy_ms / 2)
-
-
 def test_a_profile_of_ones_own_is_read_from_a_file(tmp_path: Path) -> None:
     text = files("tierwise.device").joinpath("profiles", f"{DEFAULT_BOARD}.yaml").read_text()
     path = tmp_path / "mine.yaml"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
-from typing import TYPE_CHECKING, Any
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.components import need
+from tests.waiting import until
 from tierwise.core.errors import ConfigurationError, DependencyError, ModelFileError
 from tierwise.device import toolchain
 from tierwise.device.boards import load_board
@@ -21,9 +26,6 @@ need(package="ai_edge_litert")
 
 from tests.device.reference_models import MODELS  # noqa: E402 - after the check that its package is installed
 from tests.device.tflite_writer import ModelBuilder  # noqa: E402
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def one_operator(name: str, kind: str = "", *, dtype: str = "int8", out_scale: float = 0.1, **options: Any) -> bytes:
@@ -176,12 +178,75 @@ async def test_a_large_model_runs_on_the_larger_machine(tmp_path: Path) -> None:
     assert abs(first.instructions - second.instructions) <= 40  # a tick of its timer
 
 
+@pytest.mark.parametrize("missing", ["arm-none-eabi-gcc", "arm-none-eabi-objcopy", "arm-none-eabi-size"])
 def test_a_missing_toolchain_is_named_with_what_to_do(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    need(program="arm-none-eabi-gcc")
+    which = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda program: None if program == missing else which(program))
+    assert not toolchain.have_arm()
+    with pytest.raises(DependencyError, match=f"{missing} is not on the PATH.*--host"):
+        build(model, tmp_path / "out")
+
+
+def compiler(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts a host compiler of the test's own in the place of the machine's."""
+    program = folder / "cc-of-the-test"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("CC", str(program))
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("echo broken >&2; exit 3", "failed with exit code 3:\nbroken"),
+        ('case "$1" in --version) exit 4;; esac; : > ../firmware-host', "failed with exit code 4"),
+        ("exec sleep 600", "did not end within 0.5 s"),
+    ],
+)
+def test_a_compiler_that_fails_is_a_typed_error(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, message: str
+) -> None:
+    compiler(tmp_path, script, monkeypatch)
+    if "sleep" in script:
+        monkeypatch.setattr(toolchain, "_TIMEOUT_S", 0.5)
+    with pytest.raises(DependencyError, match="cc-of-the-test") as caught:
+        build(model, tmp_path / "out", Options(host=True))
+    assert message in str(caught.value)
+
+
+def test_a_compiler_ends_with_the_build_that_is_killed(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(toolchain, "have_arm", lambda: False)
-    with pytest.raises(DependencyError, match="--host"):
-        build(model, tmp_path / "out")
+    compiler(
+        tmp_path, f"echo $$ > {tmp_path / 'new'}; mv {tmp_path / 'new'} {tmp_path / 'pid'}; exec sleep 600", monkeypatch
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "tierwise",
+        "device",
+        "build",
+        str(model),
+        "--out",
+        str(tmp_path / "out"),
+        "--host",
+    ]
+    with subprocess.Popen(command) as run:
+        asyncio.run(until((tmp_path / "pid").exists, timeout_s=60))
+        run.kill()
+    asyncio.run(until(lambda: not is_running(int((tmp_path / "pid").read_text()))))
+
+
+def is_running(process: int) -> bool:
+    """Whether a process is there that has not ended; one that waits for its parent's notice has."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text(encoding="ascii")
+    except OSError:
+        return False
+    return status.rpartition(") ")[2][:1] not in {"Z", "X"}
 
 
 def test_without_any_compiler_the_interpreter_answers(

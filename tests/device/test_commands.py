@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -12,8 +14,11 @@ import pytest
 from click.testing import CliRunner
 
 from tests.components import need
+from tests.sensor_client import device_on
+from tests.waiting import until
 from tierwise.cli.device import device
 from tierwise.device.boards import load_board
+from tierwise.live.processes import child_process, free_port
 
 need(package="ai_edge_litert")
 need(package="tflite_micro")
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tierwise.live.broker import PrivateBroker
+
+DEVICE = [sys.executable, "-m", "tierwise", "device"]
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +143,73 @@ def test_bridge_publishes_for_a_file_of_samples(folder: Path, broker: PrivateBro
     address = f"{broker.host}:{broker.port}"
     text = run("bridge", folder, "--mqtt", address, "--device-id", "m1", "--input", tmp_path / "x.npy")
     assert len([json.loads(line) for line in text.splitlines()]) == 2
+
+
+async def test_bridge_serves_until_it_is_told_to_stop(folder: Path, broker: PrivateBroker) -> None:
+    status = "tierwise/m1/status"
+    command = ["bridge", folder, "--device-id", "m1", "--serve", "asked"]
+    where = {"MQTT_BROKER_HOST": broker.host, "MQTT_BROKER_PORT": str(broker.port)}
+    async with (
+        device_on(broker, "ml/inference/result/+", status) as client,
+        child_process([*DEVICE, *map(str, command)], env=where) as child,
+    ):
+        await until(lambda: client.of_topic(status) == [b"online"], timeout_s=60)
+        client.send({"device_id": "s1", "timestamp_us": 5, "features": [0.5] * 1200}, topic="asked")
+        await until(lambda: bool(client.of_topic("ml/inference/result/s1")))
+        child.terminate()
+        assert await child.wait() == 0
+        await until(lambda: client.of_topic(status) == [b"online", b"stopped"])
+
+
+def strict_broker(folder: Path, port: int) -> Path:
+    """Configuration of a broker on ``port`` that asks for the password of ann, over TLS with ``folder/ca.pem``."""
+    need(program="mosquitto")
+    need(program="mosquitto_passwd")
+    need(program="openssl")
+    key, certificate, passwords = (folder / name for name in ("key.pem", "ca.pem", "passwords"))
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names]
+    subprocess.run([*new, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, "ann", "s3cret"], check=True, capture_output=True)
+    settings = [f"listener {port} 127.0.0.1", "allow_anonymous false", f"password_file {passwords}",
+                f"certfile {certificate}", f"keyfile {key}"]  # fmt: skip
+    settings += ["user root"] if os.geteuid() == 0 else []  # another user could not read the test's folder
+    (folder / "mosquitto.conf").write_text("\n".join(settings) + "\n")
+    return folder / "mosquitto.conf"
+
+
+async def test_bridge_reaches_a_broker_that_asks_for_password_and_tls(folder: Path, tmp_path: Path) -> None:
+    port = free_port()
+    configuration = strict_broker(tmp_path, port)
+    (tmp_path / "secret").write_text("s3cret\n")
+    np.save(tmp_path / "x.npy", np.zeros((2, 1200)))
+    command = [*DEVICE, "bridge", str(folder), "--device-id", "m1", "--input", str(tmp_path / "x.npy")]
+    command += ["--mqtt-ca-file", str(tmp_path / "ca.pem"), "--mqtt-username", "ann"]
+    env = {"TIERWISE_MQTT": f"127.0.0.1:{port}", "TIERWISE_MQTT_PASSWORD_FILE": str(tmp_path / "secret")}
+    async with child_process(["mosquitto", "-v", "-c", configuration]) as broker:
+        await broker.wait_line("running", timeout_s=60)
+        given = await asyncio.to_thread(ended, command, {**os.environ, **env})
+        assert given.returncode == 0, given.stderr
+        assert len([json.loads(line) for line in given.stdout.splitlines()]) == 2
+        refused = await asyncio.to_thread(ended, [*command, "--mqtt-username", "bob"], {**os.environ, **env})
+        assert refused.returncode != 0
+        assert "refused" in refused.stderr.lower() or "not authorized" in refused.stderr.lower()
+
+
+def ended(command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """A command that has ended."""
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_bridge_without_a_broker_or_work_is_refused(folder: Path, tmp_path: Path) -> None:
+    command = [*DEVICE, "bridge", str(folder), "--device-id", "m1"]
+    for more, message in (
+        (["--mqtt", "off", "--serve", "a"], "a bridge needs a broker"),
+        ([], "nothing to do"),
+        (["--serve", "a", "--mqtt-password-file", str(tmp_path / "none")], "--mqtt-password-file"),
+        (["--serve", "a", "--max-payload-bytes", "0"], "--max-payload-bytes"),
+    ):
+        done = ended([*command, *more], dict(os.environ))
+        assert done.returncode == 2, done.stderr
+        assert message in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1

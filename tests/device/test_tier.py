@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
 from tests.components import need
 from tests.sensor_client import device_on
 from tierwise.core.errors import DependencyError
 from tierwise.device import toolchain
-from tierwise.device.boards import load_board
-from tierwise.device.tier import device_tier, measure_samples
+from tierwise.device.tier import device_tier
 from tierwise.messaging.settings import MqttConnectionSettings
 
 need(package="ai_edge_litert")
-need(package="tflite_micro")
 need(program="arm-none-eabi-gcc")
 need(program="qemu-system-arm")
 
-from tests.device.laboratory import Oracle  # noqa: E402 - after the check that its packages are installed
-from tests.device.reference_models import MODELS  # noqa: E402
+from tests.device.reference_models import MODELS  # noqa: E402 - after the check that its package is installed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,18 +30,6 @@ def model(tmp_path: Path) -> Path:
     path = tmp_path / "wake-word.tflite"
     path.write_bytes(MODELS["wake-word"]())
     return path
-
-
-def test_samples_give_outputs_and_modelled_figures(model: Path, tmp_path: Path) -> None:
-    samples = np.random.default_rng(1).integers(-128, 128, (4, 30, 1, 40)).astype(np.int8)
-    figures = measure_samples(model, samples, tmp_path / "out")
-    oracle = Oracle(model.read_bytes(), 1, 1)
-    raw = np.array([np.frombuffer(oracle.run(sample.tobytes()), np.int8) for sample in samples])
-    assert figures.outputs == pytest.approx((raw.astype(float) - 9) * 0.1, abs=1e-6)
-    assert figures.instructions is not None
-    board = load_board("nucleo-l4r5zi")
-    assert figures.latency_ms == pytest.approx(board.latency_ms(figures.instructions))
-    assert figures.energy_mj == pytest.approx(board.energy_mj(figures.instructions))
 
 
 async def test_tier_answers_on_its_topic(model: Path, tmp_path: Path, broker: PrivateBroker) -> None:

@@ -75,6 +75,14 @@ def test_a_device_that_cannot_run_ends_the_simulation(tmp_path: Path) -> None:
         simulate(scenario)  # a program of this machine counts no instructions, and no time was stated
 
 
+def test_a_period_of_nothing_ends_the_simulation_at_once(tmp_path: Path) -> None:
+    need(program="cc")
+    real = changes(tmp_path, host=True, count=1, more=", inference_us: 7000")
+    real["devices.real"] = real["devices.real"].replace("period_us: 100000", "period_us: 0")
+    with pytest.raises(TransportError, match="the node real ended with exit code 1"):
+        simulate(load(tmp_path, MINIMAL, real))
+
+
 def test_the_emulator_ends_with_a_run_that_is_killed(tmp_path: Path) -> None:
     need(program="arm-none-eabi-gcc")
     need(program="qemu-system-arm")

@@ -26,7 +26,7 @@ from tierwise.sim import simulate
 from tierwise.sim.answers import compute_answers
 from tierwise.sim.event import EventEngine
 from tierwise.sim.executors import open_executor
-from tierwise.sim.firmware_node import FirmwareDevice
+from tierwise.sim.firmware_node import FirmwareConfig, FirmwareDevice, read_config
 from tierwise.sim.inputs import input_problems
 from tierwise.sim.node import run_node
 from tierwise.sim.plan import build_plan
@@ -244,10 +244,22 @@ def numbered(folder: Path) -> object:
 def counts_nothing(folder: Path) -> object:
     """A device of which nobody knows how long it takes."""
     np.savez(folder / "d.npz", x=np.zeros((1, 4)))
-    return FirmwareDevice(None, {"samples": folder / "d.npz"})._duration_us(None)  # type: ignore[arg-type]  # not asked
+    return firmware(folder / "d.npz")._duration_us(None)
+
+
+def firmware(samples: Path) -> FirmwareDevice:
+    """A device whose firmware is not asked."""
+    return FirmwareDevice(None, FirmwareConfig(build="none", samples=str(samples)))  # type: ignore[arg-type]
+
+
+def without_samples(folder: Path) -> object:
+    """A device that has nothing to sense."""
+    np.savez(folder / "e.npz", x=np.zeros((0, 4)))
+    return firmware(folder / "e.npz")
 
 
 EXTERNAL = "{pattern: external, command: [cat]}"
+CONFIG = {"build": "b", "samples": "x.npz"}
 FAULT = "[{fault: link_down, link: up, lasts: 1s}]"
 
 TABLE: list[tuple[str, Trigger]] = [
@@ -465,7 +477,11 @@ TABLE: list[tuple[str, Trigger]] = [
     ("the node real closed the connection", closed_connection),
     ("not a line of the protocol: ", lambda _: run_node(lambda *_: [], io.BytesIO(b"HELLO\n"), io.BytesIO())),
     ("this build counts no instructions; state `inference_us` in the config", counts_nothing),
-    ("cannot read the samples ", lambda folder: FirmwareDevice(None, {"samples": folder / "none"})),  # type: ignore[arg-type]
+    ("cannot read the samples ", lambda folder: firmware(folder / "none")),
+    ("e.npz holds no samples", without_samples),
+    ("the firmware node's config: period_us: Expected `int` >= 1", lambda _: read_config(CONFIG | {"period_us": 0})),
+    ("the firmware node's config: Object missing required field `build`", lambda _: read_config({"samples": "x"})),
+    ("the firmware node's config: clock_hz: Expected `float` > 0.0", lambda _: read_config(CONFIG | {"clock_hz": 0})),
 ]  # fmt: skip
 
 

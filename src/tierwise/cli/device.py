@@ -8,12 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tierwise.cli.serve import given_values, setting_option
+from tierwise.serving.settings import fields
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from tierwise.device.boards import BoardProfile
     from tierwise.device.manifest import Build
     from tierwise.device.runtime import FirmwareRuntime, InterpretedRuntime, Measured
 
 FOLDER = click.Path(path_type=Path)
+_OF_SERVICES = {("mqtt", "request_topic"), ("mqtt", "share_group")}
+"""A device has topics of its own, and no replicas."""
+_RECEIVE_MAX = 1024
+"""Requests of QoS 1 that the broker may have on their way to the bridge."""
 
 
 @click.group
@@ -126,12 +135,19 @@ def monitor(folder: Path) -> None:
             _answer_line(running, line.strip())
 
 
+def _broker_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The settings of a service that say how to reach the broker, and how much is read from it."""
+    for field in reversed([field for field in fields() if field.path not in _OF_SERVICES]):
+        if field.path[0] == "mqtt" or field.path == ("limits", "max_payload_bytes"):
+            command = setting_option(field, field.default)(command)
+    return command
+
+
 @device.command(
     short_help="Connect the device built in FOLDER to an MQTT broker.",
     epilog="Example:  tierwise device bridge firmware --mqtt localhost --device-id press-7 --input s.csv",
 )
 @click.argument("folder", type=FOLDER)
-@click.option("--mqtt", required=True, metavar="HOST:PORT", help="Broker as HOST:PORT.")
 @click.option("--device-id", required=True, help="Name of the device in topics and messages.")
 @click.option(
     "--input", "source", help="Samples that the device senses, as .npz, .npy, .csv or .json; - reads standard input."
@@ -146,32 +162,37 @@ def monitor(folder: Path) -> None:
 @click.option("--request-topic", help="Where a sensor asks; ml/inference/request by default.")
 @click.option("--serve", "serve_topic", help="Also answer what arrives on this topic, until interrupted.")
 @click.option("--board", help="Board whose time and energy are modelled; by default that of the build.")
+@_broker_options
 def bridge(
     folder: Path,
     *,
-    mqtt: str,
     device_id: str,
     source: str | None,
     role: str,
     request_topic: str | None,
     serve_topic: str | None,
     board: str | None,
+    **options: Any,  # noqa: ANN401 -- values of the broker's settings
 ) -> None:
-    """Connect the device built in FOLDER to an MQTT broker, over its serial line."""
-    import asyncio  # noqa: PLC0415 -- heavy imports belong to the command
+    """Connect the device built in FOLDER to an MQTT broker, over its serial line.
+
+    The broker is named as for `tierwise serve`, by options or the environment. With --serve it goes on until SIGTERM
+    or Ctrl-C.
+    """
+    import dataclasses  # noqa: PLC0415 -- heavy imports belong to the command
 
     from tierwise.cli.samples import read_samples  # noqa: PLC0415
     from tierwise.core.errors import ConfigurationError  # noqa: PLC0415
     from tierwise.device.bridge import BridgeSettings, run_bridge  # noqa: PLC0415
     from tierwise.device.manifest import read_build  # noqa: PLC0415
-    from tierwise.messaging.settings import MqttConnectionSettings  # noqa: PLC0415
     from tierwise.messaging.topics import REQUEST_TOPIC  # noqa: PLC0415
     from tierwise.runtimes.inputs import to_inputs  # noqa: PLC0415
-    from tierwise.serving.endpoints import parse_endpoint  # noqa: PLC0415
+    from tierwise.serving.mqtt import connection_settings  # noqa: PLC0415
+    from tierwise.serving.settings import build as build_settings  # noqa: PLC0415
 
     report = read_build(folder)
-    endpoint = parse_endpoint(mqtt, name="--mqtt", default_port=1883)
-    if endpoint is None:
+    given = build_settings({("model", "path"): folder, **given_values(options)})
+    if given.mqtt.endpoint is None:
         raise ConfigurationError("--mqtt off: a bridge needs a broker")
     if source is None and serve_topic is None:
         raise ConfigurationError("nothing to do: give --input, --serve or both")
@@ -180,12 +201,38 @@ def bridge(
         request_topic=request_topic or REQUEST_TOPIC,
         serve_topic=serve_topic,
         board=_profile(board or report.board),
+        max_payload_bytes=given.limits.max_payload_bytes,
     )
     inputs = to_inputs(read_samples(source), report.signature)[0] if source is not None else {}
     count = len(next(iter(inputs.values()))) if inputs else 0
     samples = [{name: values[at : at + 1] for name, values in inputs.items()} for at in range(count)]
-    connection = MqttConnectionSettings(host=endpoint.host, port=endpoint.port, fail_fast=True)
-    asyncio.run(run_bridge(folder, connection, settings, samples, as_sensor=role == "sensor", on_line=click.echo))
+    connection = connection_settings(
+        given.mqtt,
+        given.mqtt.endpoint,
+        service_id=device_id,
+        receive_max=_RECEIVE_MAX,
+        max_payload_bytes=settings.max_payload_bytes,
+    )
+    connection = dataclasses.replace(connection, fail_fast=True)
+    _until_told_to_stop(
+        run_bridge(folder, connection, settings, samples, as_sensor=role == "sensor", on_line=click.echo)
+    )
+
+
+def _until_told_to_stop(work: Coroutine[Any, Any, None]) -> None:
+    """Runs ``work``; SIGTERM and Ctrl-C end it in order, like a service."""
+    import asyncio  # noqa: PLC0415 -- heavy imports belong to the command
+    import contextlib  # noqa: PLC0415
+    import signal  # noqa: PLC0415
+
+    async def run() -> None:
+        task = asyncio.ensure_future(work)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
 
 
 def _answer_line(running: FirmwareRuntime | InterpretedRuntime, line: str) -> None:

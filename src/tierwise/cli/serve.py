@@ -46,7 +46,8 @@ def _origin(param: click.Parameter | None, ctx: click.Context | None) -> str:
     return str(param.envvar) if from_environment else param.opts[0]
 
 
-def _option(field: Field, default: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:  # noqa: ANN401 -- of any setting
+def setting_option(field: Field, default: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:  # noqa: ANN401 -- of any setting
+    """The option of one setting, which also reads its environment variable."""
     kind = plain_type(field.type)
     options: dict[str, Any] = {"envvar": field.setting.env, "help": field.setting.help, "show_envvar": True}
     if isinstance(default, Endpoint):
@@ -91,10 +92,22 @@ def service_options(**defaults: Any) -> Callable[[Callable[..., None]], Callable
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         for field in reversed(list(fields())):
-            command = _option(field, defaults.get("__".join(field.path), field.default))(command)
+            command = setting_option(field, defaults.get("__".join(field.path), field.default))(command)
         return command
 
     return decorate
+
+
+def given_values(options: dict[str, Any]) -> dict[tuple[str, ...], Any]:
+    """Values of settings by their path, from the options of this command that were made of settings.
+
+    Without an option or a variable for the broker it is that of ``MQTT_BROKER_HOST`` and ``MQTT_BROKER_PORT``.
+    """
+    source = click.get_current_context().get_parameter_source(MQTT)
+    if source is click.core.ParameterSource.DEFAULT:
+        options[MQTT] = broker_from_environment(os.environ, options[MQTT])
+    values = {tuple(name.split("__")): value for name, value in options.items()}
+    return {path: None if path in PORTS and value == OFF else value for path, value in values.items()}
 
 
 def _run(options: dict[str, Any]) -> None:
@@ -102,13 +115,7 @@ def _run(options: dict[str, Any]) -> None:
     from tierwise.serving.logs import configure_logging  # noqa: PLC0415
     from tierwise.serving.service import run_service  # noqa: PLC0415
 
-    source = click.get_current_context().get_parameter_source(MQTT)
-    if source is click.core.ParameterSource.DEFAULT:
-        options[MQTT] = broker_from_environment(os.environ, options[MQTT])
-    for path in PORTS:
-        name = "__".join(path)
-        options[name] = options[name] if isinstance(options[name], Endpoint) else None
-    settings = build({tuple(name.split("__")): value for name, value in options.items()})
+    settings = build(given_values(options))
     configure_logging(settings.log)
     for line in unknown_variables(os.environ):
         log.warning(line)

@@ -41,7 +41,7 @@ class BoardProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     active_mw: float
     """While it infers."""
     sleep_mw: float
-    """In the deepest sleep that keeps RAM."""
+    """In the deepest sleep that keeps RAM; for reference, no figure here contains it."""
     flash_bytes: int
     ram_bytes: int
     source: dict[str, str]
@@ -57,18 +57,6 @@ class BoardProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def energy_mj(self, instructions: float) -> float:
         """Modelled energy of the inference itself: active power · time."""
         return self.active_mw * self.latency_ms(instructions) / 1e3
-
-    def average_mw(self, instructions: float, period_ms: float) -> float:
-        """Modelled mean power when one inference is made every ``period_ms`` and the board sleeps in between.
-
-        Raises ``ConfigurationError`` where an inference takes longer than the period.
-        """
-        busy_ms = self.latency_ms(instructions)
-        if not busy_ms <= period_ms:
-            raise ConfigurationError(
-                f"an inference takes {busy_ms:.3g} ms on {self.name}, the period is {period_ms} ms"
-            )
-        return (self.active_mw * busy_ms + self.sleep_mw * (period_ms - busy_ms)) / period_ms
 
 
 DEFAULT_BOARD: Final = "nucleo-l4r5zi"

@@ -63,16 +63,19 @@ class Emulator:
     async def start(self) -> None:
         """Starts the device and waits for its READY.
 
-        Raises ``DependencyError`` without QEMU and ``DeviceError`` where READY does not come or names another model.
+        Raises ``DependencyError`` without QEMU and ``DeviceError`` where the program cannot be started, READY does not
+        come or names another model.
         """
         ours, theirs = socket.socketpair()
         try:
             with theirs:
                 self._process = await self._spawn(theirs)
             reader, self._writer = await asyncio.open_connection(sock=ours)
-        except BaseException:
+        except BaseException as error:
             ours.close()
             await self._end()
+            if isinstance(error, OSError):
+                raise DeviceError(f"cannot start the device of {self.folder}: {error}") from error
             raise
         self._link = DeviceLink(reader, self._writer, timeout_s=self._timeout_s)
         try:
@@ -89,7 +92,7 @@ class Emulator:
             raise DeviceError(f"the firmware in {self.folder} is not the one that its build.json describes")
 
     async def stop(self) -> None:
-        """Ends the device. Does nothing where it is not running."""
+        """Ends the device. Does nothing where it is not running. Raises ``DeviceError`` where it does not end."""
         await self._end()
 
     async def restart(self) -> None:
@@ -128,6 +131,9 @@ class Emulator:
         """Ends process and line; returns what the process wrote to its error output."""
         process, writer = self._process, self._writer
         self._process = self._writer = self._link = None
+        ends_with_input = machine_of(self.build) is None  # a host build does, QEMU does not
+        if process is not None and not ends_with_input:
+            _kill(process)  # before anything is waited for: who is cancelled meanwhile must not leave it behind
         if writer is not None:
             writer.close()
             with contextlib.suppress(OSError):  # the other end may be gone already
@@ -135,10 +141,17 @@ class Emulator:
         if process is None:
             return ""
         said = asyncio.ensure_future(process.communicate())
-        if machine_of(self.build) is None:  # a host build ends with its input
+        if ends_with_input:
             await asyncio.wait((said,), timeout=_END_S)
-        if not said.done():
-            with contextlib.suppress(ProcessLookupError):  # it may have ended on its own
-                process.kill()
-        _, text = await asyncio.wait_for(said, _END_S)
+            if not said.done():
+                _kill(process)
+        try:
+            _, text = await asyncio.wait_for(said, _END_S)
+        except TimeoutError:
+            raise DeviceError(f"the process {process.pid} of the device does not end") from None
         return text.decode("utf-8", "replace").strip()[:500]
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it may have ended on its own
+        process.kill()

@@ -1,4 +1,4 @@
-"""The device tier for comparisons: build for what is installed, then measure samples or serve them on MQTT."""
+"""The device tier for comparisons: build for what is installed, then answer on MQTT."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from tierwise.core.errors import DependencyError
 from tierwise.device import toolchain
@@ -16,33 +14,14 @@ from tierwise.device.boards import DEFAULT_BOARD, BoardProfile, load_board
 from tierwise.device.bridge import DEVICE_REQUEST_TOPIC, BridgeSettings, DeviceBridge
 from tierwise.device.build import Options, build_for_board
 from tierwise.device.emulator import QEMU, Emulator
-from tierwise.device.runtime import open_device, stack_outputs
-from tierwise.runtimes.inputs import to_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from tierwise.core.messages import Prediction
     from tierwise.device.manifest import Build
     from tierwise.messaging.settings import MqttConnectionSettings
-
-
-@dataclass(frozen=True)
-class DeviceFigures:
-    """What a set of samples gave on the device. Means over the samples; ``None`` where nothing counts instructions."""
-
-    outputs: NDArray[Any]
-    """First output, real values, batch first."""
-    build: Build
-    board: str
-    instructions: float | None
-    latency_ms: float | None
-    """Modelled for ``board``, never measured."""
-    energy_mj: float | None
-    """Modelled for ``board``, never measured."""
 
 
 @dataclass(frozen=True)
@@ -70,31 +49,6 @@ def build_here(
     profile = load_board(board)
     options = Options(host=not can_emulate(), name=name, version=version)
     return build_for_board(model, folder, options, profile, required=False)
-
-
-def measure_samples(
-    model: Path,
-    features: NDArray[Any] | Mapping[str, NDArray[Any]],
-    folder: Path,
-    *,
-    board: str = DEFAULT_BOARD,
-) -> DeviceFigures:
-    """Builds ``model`` into ``folder`` and runs a batch of samples on it. Blocks; raises like ``build`` and ``run``."""
-    report = build_here(model, folder, board=board)
-    inputs, _ = to_inputs(features, report.signature)
-    with open_device(folder) as device:
-        answers = device.measure(inputs)
-    counts = [answer.instructions for answer in answers if answer.instructions is not None]
-    mean = float(np.mean(counts)) if counts else None
-    profile = load_board(board)
-    return DeviceFigures(
-        outputs=stack_outputs(answers)[0],
-        build=report,
-        board=board,
-        instructions=mean,
-        latency_ms=None if mean is None else profile.latency_ms(mean),
-        energy_mj=None if mean is None else profile.energy_mj(mean),
-    )
 
 
 @contextlib.asynccontextmanager

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from tierwise.core.errors import DependencyError
+from tierwise.core.subprocesses import tied_to_parent
 from tierwise.device.graph import UnsupportedModelError
 from tierwise.device.machines import CPU_FLAGS, Machine
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ARM_COMPILER: Final = "arm-none-eabi-gcc"
+_OBJCOPY: Final = "arm-none-eabi-objcopy"
+_SIZE: Final = "arm-none-eabi-size"
+_ARM_PROGRAMS: Final = (ARM_COMPILER, _OBJCOPY, _SIZE)
 ARM_HINT: Final = "install it (Debian: apt install gcc-arm-none-eabi libnewlib-arm-none-eabi) or build with --host"
 _WARNINGS: Final = ("-std=c99", "-Wall", "-Wextra", "-Wshadow", "-Wconversion")
 _IN_ORDER: Final = "-fno-schedule-insns"
@@ -34,7 +38,7 @@ class Sizes:
 
 def have_arm() -> bool:
     """Whether firmware can be compiled here."""
-    return shutil.which(ARM_COMPILER) is not None
+    return all(shutil.which(program) is not None for program in _ARM_PROGRAMS)
 
 
 def host_compiler() -> str | None:
@@ -53,11 +57,12 @@ def compile_firmware(
 ) -> Sizes:
     """Compiles ``sources`` in ``folder/src`` into ``folder/firmware.elf`` and ``firmware.bin``; returns the sizes.
 
-    The same sources give the same bytes wherever the folder lies. Raises ``DependencyError`` without an ARM
-    toolchain, ``UnsupportedModelError`` where the machine's memory is too small.
+    The same sources give the same bytes wherever the folder lies. Raises ``DependencyError`` without a whole ARM
+    toolchain or where it fails, ``UnsupportedModelError`` where the machine's memory is too small.
     """
-    if not have_arm():
-        raise DependencyError(f"{ARM_COMPILER} is not on the PATH: {ARM_HINT}")
+    for program in _ARM_PROGRAMS:
+        if shutil.which(program) is None:
+            raise DependencyError(f"{program} is not on the PATH: {ARM_HINT}")
     layout = {
         "TW_FLASH_START": machine.flash_start,
         "TW_FLASH_BYTES": machine.flash_bytes,
@@ -75,12 +80,15 @@ def compile_firmware(
         ],
         folder / "src",
     )  # fmt: skip
-    _run(["arm-none-eabi-objcopy", "-O", "binary", "firmware.elf", "firmware.bin"], folder)
-    return _sizes(_run(["arm-none-eabi-size", "-A", "firmware.elf"], folder))
+    _run([_OBJCOPY, "-O", "binary", "firmware.elf", "firmware.bin"], folder)
+    return _sizes(_run([_SIZE, "-A", "firmware.elf"], folder))
 
 
 def compile_host(folder: Path, sources: Sequence[str], *, optimize: str, flags: Sequence[str] = ()) -> None:
-    """Compiles ``sources`` in ``folder/src`` into the program ``folder/firmware-host``."""
+    """Compiles ``sources`` in ``folder/src`` into the program ``folder/firmware-host``.
+
+    Raises ``DependencyError`` without a C compiler or where it fails.
+    """
     compiler = host_compiler()
     if compiler is None:
         raise DependencyError("no C compiler is on the PATH; install gcc, or use the tflm runtime for this model")
@@ -88,13 +96,11 @@ def compile_host(folder: Path, sources: Sequence[str], *, optimize: str, flags: 
 
 
 def compiler_version(*, host: bool) -> str:
-    """First line of what the compiler says about itself."""
+    """First line of what the compiler says about itself. Raises ``DependencyError`` where it fails."""
     compiler = host_compiler() if host else ARM_COMPILER
     if compiler is None or shutil.which(compiler) is None:
         return "none"
-    return subprocess.run(  # noqa: S603 - a fixed program name
-        [compiler, "--version"], capture_output=True, text=True, check=True, timeout=_TIMEOUT_S
-    ).stdout.splitlines()[0]
+    return _run([compiler, "--version"]).partition("\n")[0]
 
 
 def _sizes(report: str) -> Sizes:
@@ -107,11 +113,20 @@ def _sizes(report: str) -> Sizes:
     )
 
 
-def _run(command: Sequence[str], folder: Path) -> str:
+def _run(command: Sequence[str], folder: Path | None = None) -> str:
+    """What ``command`` prints; it ends with this process, however that ends."""
     environment = {**os.environ, "LC_ALL": "C", "SOURCE_DATE_EPOCH": "0"}
-    result = subprocess.run(  # noqa: S603 - programs named above, arguments built here
-        command, cwd=folder, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S, env=environment
-    )
+    program = shutil.which(command[0])
+    if program is None:
+        raise DependencyError(f"{command[0]} is not on the PATH: install the compiler it belongs to")
+    try:
+        result = subprocess.run(  # noqa: S603 - programs named above, arguments built here
+            tied_to_parent(program, command),
+            cwd=folder, capture_output=True, text=True, errors="replace", check=False, timeout=_TIMEOUT_S,
+            env=environment,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise DependencyError(f"{command[0]} did not end within {_TIMEOUT_S:g} s") from None
     if result.returncode == 0:
         return result.stdout
     overflow = [line for line in result.stderr.splitlines() if "overflowed by" in line or "will not fit" in line]

@@ -142,7 +142,7 @@ async def run_demo(settings: DemoSettings, listener: Listener | None = None) -> 
     async with contextlib.AsyncExitStack() as stack:
         hear.on_step("starting the broker" if settings.mqtt is None else "connecting to the broker")
         broker = await stack.enter_async_context(_broker(settings))
-        ids = [spec.service_id for spec in specs]
+        ids = [*(spec.service_id for spec in specs), _device_id(token)]
         watch = await stack.enter_async_context(StatusWatch(broker.settings, ids, is_shared=broker.is_shared))
         services = {
             spec: await stack.enter_async_context(started(spec, broker.address, is_shared=broker.is_shared))
@@ -259,13 +259,17 @@ def _suffix(settings: DemoSettings, token: str) -> str:
     return "" if settings.mqtt is None else f"/demo-{token}"
 
 
+def _device_id(token: str) -> str:
+    return f"demo-device-{token}"
+
+
 async def _device(
     settings: DemoSettings, stack: contextlib.AsyncExitStack, broker: _Broker, model: FoundModel, token: str
 ) -> OwnBoard:
     """The device tier, answering until the stack unwinds. Raises ``NoDeviceError`` where there is none."""
     return await stack.enter_async_context(
         own_board(
-            model.card, model.folder, settings.out / FIRMWARE_NAME, broker.settings, device_id=f"demo-device-{token}",
+            model.card, model.folder, settings.out / FIRMWARE_NAME, broker.settings, device_id=_device_id(token),
             topic=f"{DEVICE_REQUEST_TOPIC}{_suffix(settings, token)}", board=settings.board,
         )
     )  # fmt: skip

@@ -19,9 +19,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlencode
 
+from tierwise.core.background import in_background
 from tierwise.core.clocks import monotonic_ns
 from tierwise.core.errors import ConfigurationError, TransportError
-from tierwise.serving.background import in_background
 from tierwise.serving.cpu import CpuFrequency
 from tierwise.serving.http_post import HttpReply, post
 from tierwise.serving.influx_points import IntervalPoints, machine_points

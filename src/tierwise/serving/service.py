@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import uvloop
 
-from tierwise.serving.background import in_background
+from tierwise.core.background import in_background
 from tierwise.serving.dataplane import DataPlane
 from tierwise.serving.delay import Delay
 from tierwise.serving.health import Health

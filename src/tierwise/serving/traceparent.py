@@ -10,7 +10,9 @@ import random
 import re
 from typing import NamedTuple
 
-HEADER = "traceparent"
+from tierwise.messaging.topics import TRACEPARENT
+
+HEADER = TRACEPARENT
 SAMPLED = 0x01
 _KNOWN_FLAGS = SAMPLED
 

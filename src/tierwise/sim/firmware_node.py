@@ -5,7 +5,8 @@ unsure; the rest stays on the device. The firmware's instructions become virtual
 
 ``build``: folder of a built device · ``samples``: ``.npz`` with ``x`` · ``period_us`` · ``threshold`` (0 to 1; answers
 of less confidence are sent) · ``clock_hz`` (default 80e6) and ``cycles_per_instruction`` (default 1) ·
-``inference_us`` where the device cannot count instructions · ``size_bytes`` of a request.
+``inference_us`` where the device cannot count instructions · ``size_bytes`` of a request. They are checked at the
+first ``ADVANCE``, before the device starts.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import numpy as np
 
 from tierwise.core.errors import ConfigurationError, TierwiseError
 from tierwise.device.runtime import open_device
+from tierwise.messaging.features import locate
 from tierwise.runtimes.inputs import to_inputs
 from tierwise.sim.answers import classes
 from tierwise.sim.node import Events, message, run_node
@@ -29,19 +32,36 @@ if TYPE_CHECKING:
 _MICRO = 1e6
 
 
+class FirmwareConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``INIT`` says of a device; other keys belong to the protocol."""
+
+    build: str
+    samples: str
+    period_us: Annotated[int, msgspec.Meta(ge=1)] = 1_000_000
+    threshold: Annotated[float, msgspec.Meta(ge=0)] = 0.5
+    clock_hz: Annotated[float, msgspec.Meta(gt=0)] = 80e6
+    cycles_per_instruction: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    inference_us: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    size_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+def read_config(config: dict[str, Any]) -> FirmwareConfig:
+    """The options in ``config``. Raises ``ConfigurationError`` naming the one that is missing or cannot be."""
+    try:
+        return msgspec.convert(config, FirmwareConfig, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"the firmware node's config: {locate(error)}") from error
+
+
 class FirmwareDevice:
     """One device: samples in, requests out."""
 
-    def __init__(self, device: FirmwareRuntime | InterpretedRuntime, config: dict[str, Any]) -> None:
+    def __init__(self, device: FirmwareRuntime | InterpretedRuntime, config: FirmwareConfig) -> None:
         self.device = device
-        self.samples = _samples(Path(config["samples"]))
-        self.period_us = int(config.get("period_us", 1_000_000))
-        self.threshold = float(config.get("threshold", 0.5))
-        self.microseconds = (
-            _MICRO * float(config.get("cycles_per_instruction", 1)) / float(config.get("clock_hz", 80e6))
-        )
-        self.stated_us = config.get("inference_us")
-        self.size_bytes = int(config.get("size_bytes", 0))
+        self.config = config
+        self.samples = _samples(Path(config.samples))
+        self.microseconds = _MICRO * config.cycles_per_instruction / config.clock_hz
+        """An instruction takes as long."""
         self.due_us = self.count = 0
         self.free_us = 0
         self.held: Events = []
@@ -50,7 +70,7 @@ class FirmwareDevice:
         """Requests up to a time. An inference that ends later sends its request in a later step."""
         while self.due_us < until_us:
             self._infer(self.due_us)
-            self.due_us += self.period_us
+            self.due_us += self.config.period_us
         ready = [event for event in self.held if event["time_us"] < until_us]
         self.held = [event for event in self.held if event["time_us"] >= until_us]
         return ready
@@ -62,24 +82,27 @@ class FirmwareDevice:
         answer = self.device.measure(inputs)[0]
         labels, sure = classes(answer.outputs[0].reshape(1, -1).astype(np.float64), 0.5)
         self.free_us = max(at_us, self.free_us) + self._duration_us(answer.instructions)
-        if sure[0] < self.threshold:
+        if sure[0] < self.config.threshold:
             payload = {"label": int(labels[0]), "confidence": float(sure[0]), "instructions": answer.instructions}
-            self.held.append(message(self.free_us, "request", payload, size_bytes=self.size_bytes))
+            self.held.append(message(self.free_us, "request", payload, size_bytes=self.config.size_bytes))
 
     def _duration_us(self, instructions: int | None) -> int:
         if instructions is not None:
             return round(instructions * self.microseconds)
-        if self.stated_us is None:
+        if self.config.inference_us is None:
             raise ConfigurationError("this build counts no instructions; state `inference_us` in the config")
-        return int(self.stated_us)
+        return self.config.inference_us
 
 
 def _samples(path: Path) -> np.ndarray[Any, Any]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            return np.asarray(file["x"])
+            samples = np.asarray(file["x"])
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError(f"cannot read the samples {path}: {error}") from error
+    if samples.ndim == 0 or not samples.size:
+        raise ConfigurationError(f"{path} holds no samples")
+    return samples
 
 
 def main() -> int:
@@ -89,15 +112,16 @@ def main() -> int:
         def step(until_us: int, events: Events, state: dict[str, Any]) -> Events:
             del events  # an answer changes nothing on the device
             if "device" not in state:
-                device = open_device(Path(state["config"]["build"]))
+                config = read_config(state["config"])
+                device = open_device(Path(config.build))
                 stack.callback(device.close)
-                state["device"] = FirmwareDevice(device, state["config"])
+                state["device"] = FirmwareDevice(device, config)
             found: Events = state["device"].step(until_us)
             return found
 
         try:
             run_node(step)
-        except (TierwiseError, KeyError) as error:
+        except TierwiseError as error:
             sys.stderr.write(f"firmware node: {error}\n")
             return 1
     return 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-log = logging.getLogger("tierwise.service")
+log = logging.getLogger(__name__)
 
 
 def in_background(work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
