@@ -291,7 +291,7 @@ batched = {"nodes.gateway.batch": "{max_size: 4, max_wait: 2ms, marginal: 0.2}",
            "devices.cameras.timeout": "300ms", "faults": "[{fault: node_down, node: cloud, at: 1s, lasts: 300ms}]"}
 print(simulate(load(Path("."), RICH, batched)).trace_sha256)
 """
-GOLDEN = "30c4ae7ba36bd4dd466ad956cf565f1b8caddccc8b0cc7c9ac7bbdf552fad142"
+GOLDEN = "79169d51bddc9b881a53e9aaf8d31482f23e945985be125db92271b9a345b7a3"
 
 
 def digest_in_a_process(**environment: str) -> str:

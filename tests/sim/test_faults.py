@@ -93,6 +93,47 @@ def test_a_node_that_fails_loses_what_it_holds_and_refuses_what_comes(tmp_path: 
     assert got == [ANSWERED, NODE_DOWN, NODE_DOWN, NODE_DOWN, ANSWERED]
 
 
+def test_a_node_that_fails_loses_what_it_executes_at_once(tmp_path: Path) -> None:
+    changes = {"faults": "[{fault: node_down, node: gateway, at: 9s, lasts: 2s}]", "nodes.gateway.service": "3s"}
+    assert outcomes(tmp_path, changes, 8.0, 8.1) == [NODE_DOWN, NODE_DOWN]  # the run ends at 10 s, the service at 11 s
+    late = changes | {"devices.sensors.timeout": "1200ms"}
+    assert outcomes(tmp_path, late, 7.0, 8.0) == [TIMEOUT, NODE_DOWN]
+
+
+def test_who_gives_up_before_a_loss_shows_has_given_up(tmp_path: Path) -> None:
+    # Each message is on the air for a second; the second one is lost at 2 s, the device waits until 1.6 s.
+    changes = {
+        "faults": "[{fault: link_down, link: up, at: 1.2s, lasts: 1s}]",
+        "links.up.bandwidth": "8kbit/s",
+        "devices.sensors.timeout": "1500ms",
+    }
+    assert outcomes(tmp_path, changes, 0, 0.1) == [ANSWERED, TIMEOUT]
+    patient = changes | {"devices.sensors.timeout": "3s"}
+    assert outcomes(tmp_path, patient, 0, 0.1) == [ANSWERED, LINK_DOWN]
+
+
+def test_what_is_too_late_for_the_edge_goes_no_further(tmp_path: Path) -> None:
+    changes = {"placement": "{cascade: [edge, cloud], threshold: 1, timeout: 100ms}", "nodes.cloud.service": "1s"}
+    summary = simulate(load(tmp_path, MINIMAL, at(tmp_path, 0.5) | changes))
+    assert summary.by_tier["edge"].answered == summary.nodes["cloud"].served == summary.answered == 1
+    assert summary.links["wan"]["down"].delivered == 1
+    assert summary.links["up"]["down"].messages == 1  # the edge's answer alone
+
+
+def test_after_a_deadline_the_next_link_has_all_its_tries(tmp_path: Path) -> None:
+    changes = {
+        "placement": "{cascade: [edge, cloud], threshold: 1, timeout: 400ms}",
+        "links.wan.retries": "{max: 1, backoff: 1ms}",
+        "links.up.retries": "{max: 1, backoff: 300ms}",
+        "faults": "[{fault: link_down, link: wan, at: 0s, lasts: 10s}, "
+        "{fault: link_down, link: up, at: 0.8s, lasts: 200ms}]",
+    }
+    rows, _ = trace_of(load(tmp_path, MINIMAL, at(tmp_path, 0.5) | changes), "event")
+    assert rows[0, R_OUTCOME] == ANSWERED
+    answer_sent = 500_000_000 + 800_000 + 5_000_000 + 700_000 + 400_000_000
+    assert rows[0, R_ANSWERED] == answer_sent + 80_000 + 300_000_000 + 80_000 + 5_000_000
+
+
 def test_a_broker_restart_loses_messages_and_keeps_work(tmp_path: Path) -> None:
     changes = {
         "faults": "[{fault: broker_restart, node: gateway, at: 1s, lasts: 1s}]",

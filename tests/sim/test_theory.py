@@ -1,13 +1,13 @@
 """The simulator against queueing theory and closed forms.
 
-Every statistical check asks whether the 99 % interval of what was simulated holds the theory's value: of the mean over 30
-batches of one run, or over replications. And every such test asks the same of a model that is wrong by 3 %, whose
+Every statistical check asks whether the 99 % interval of what was simulated holds the theory's value: of the mean over
+30 batches of one run, or over replications. And every such test asks the same of a model that is wrong by 3 %, whose
 interval must leave that value out: a check that a wrong simulator would pass is none. Seeds are fixed; that the
 intervals cover what they promise is a test of its own.
 
-The twelve checks: M/M/1, M/D/1, M/M/c and Pollaczek-Khinchine's mean wait, a Jackson tandem's sojourn, the p99 of M/M/1,
-retries and Little's law by interval (the last also as an identity); Lindley's recursion, the D/D/1 burst, the token
-bucket's bound and the energy of a node exactly.
+The twelve checks: M/M/1, M/D/1, M/M/c and Pollaczek-Khinchine's mean wait, a Jackson tandem's sojourn, the p99 of
+M/M/1, retries and Little's law by interval (the last also as an identity); Lindley's recursion, the D/D/1 burst, the
+token bucket's bound and the energy of a node exactly.
 """
 
 from __future__ import annotations

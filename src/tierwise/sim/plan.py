@@ -259,7 +259,6 @@ def _fill_nodes(scenario: Scenario, tables: Tables, rows: dict[str, int]) -> Non
                 t.N_MAX_BATCH: 1 if batch is None else batch.max_size,
                 t.N_MAX_WAIT: 0 if batch is None else batch.max_wait,
                 t.N_TIMER: -1,
-                t.N_EPOCH: 0,
             },
             {t.NF_MARGINAL: 0.0 if batch is None else batch.marginal},
         )

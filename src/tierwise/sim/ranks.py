@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Station = tuple[str, int]
 SOURCE: Station = ("source", 0)
+_PASSED_AT_ONCE = {t.CASCADE, t.ARM, t.DISARM}
+"""Steps that take no time. They come at the rank of what they lead to: a decision is no station upstream of all."""
 
 
 def rank_steps(tables: Tables, steps: range, entries: list[int]) -> tuple[int, bool]:
@@ -43,7 +45,11 @@ def rank_steps(tables: Tables, steps: range, entries: list[int]) -> tuple[int, b
     for pc in steps:
         if (where := _station(tables, pc)) is not None and where in rank:
             sources = fed_by[where]
-            tables.set(pc, {t.T_RANK: rank[where], t.T_INLINE: len(sources) == 1 and sources.isdisjoint(unordered)})
+            inline = len(sources) == 1 and sources.isdisjoint(unordered) and not _comes_again(tables, pc)
+            tables.set(pc, {t.T_RANK: rank[where], t.T_INLINE: inline})
+    for pc in steps:
+        if tables.ints[pc][t.T_OP] in _PASSED_AT_ONCE:
+            tables.set(pc, {t.T_RANK: tables.ints[_first_station(tables, pc)][t.T_RANK]})
     # A rule's detour on a deadline reaches its stations out of turn.
     return len(order), loops or any(tables.ints[pc][t.T_OP] == t.ARM for _, pc in seen)
 
@@ -67,7 +73,7 @@ def _out_of_order(tables: Tables, steps: range) -> set[Station]:
     """Nodes that may finish requests of one instant in another order than theirs.
 
     A service of no length ends at the instant at which another's end has made room for it. Where all have some length,
-    or none has, ends come in order; the members of a batch, which end together, go on as they stood in the queue.
+    or none has, ends come in order. Members of a batch go on together, as they stood in the queue.
     """
     least: dict[Station, list[int]] = {}
     most: dict[Station, list[int]] = {}
@@ -77,6 +83,18 @@ def _out_of_order(tables: Tables, steps: range) -> set[Station]:
             least.setdefault(("row", tables.ints[pc][t.T_ARG]), []).append(shortest)
             most.setdefault(("row", tables.ints[pc][t.T_ARG]), []).append(longest)
     return {node for node in least if min(least[node]) == 0 < max(most[node])}
+
+
+def _first_station(tables: Tables, pc: int) -> int:
+    while tables.ints[pc][t.T_OP] in _PASSED_AT_ONCE:
+        pc = tables.ints[pc][t.T_NEXT]
+    return pc
+
+
+def _comes_again(tables: Tables, pc: int) -> bool:
+    """Whether a message may enter its link again, in the instant at which another one comes to it."""
+    step = tables.ints[pc]
+    return step[t.T_OP] == t.LINK and tables.ints[step[t.T_ARG]][t.L_RETRIES] > 0
 
 
 def _bounds(tables: Tables, row: int) -> tuple[int, int]:

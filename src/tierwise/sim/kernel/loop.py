@@ -73,12 +73,19 @@ def compute_on_device(m: t.Machine, slot: int, time: int, pc: int) -> int:
 
 
 @compiled
-def proceed(m: t.Machine, slot: int, time: int, inline: bool) -> int:  # noqa: FBT001 -- numba takes no keyword-only
+def proceed(  # noqa: C901, PLR0911 -- hot
+    m: t.Machine,
+    slot: int,
+    time: int,
+    inline: bool,  # noqa: FBT001 -- numba takes no keyword-only
+    together: bool,  # noqa: FBT001
+) -> int:
     """Takes the request through its steps until one takes time.
 
     A station that several others feed is entered by an event of its own, so that arrivals of one instant come in
-    their order; ``inline`` says that this call is that event. Returns ``GOES_ON``, ``WAITS_FOR_POLICY`` or the
-    request's outcome, and then in ``C_WHEN`` its instant.
+    their order; ``inline`` says that this call is that event. The members of a batch go on ``together``, as they stood
+    in the queue; only a policy is asked one by one, by events of their own. Returns ``GOES_ON``, ``WAITS_FOR_POLICY``
+    or the request's outcome, and then in ``C_WHEN`` its instant.
     """
     while True:
         pc = m.requests[slot, t.R_PC]
@@ -89,6 +96,9 @@ def proceed(m: t.Machine, slot: int, time: int, inline: bool) -> int:  # noqa: F
             m.requests[slot, t.R_PC] = step[t.T_NEXT] if unsure else step[t.T_ALT]
         elif op == t.ARM:
             arm(m, slot, time, pc)
+        elif op == t.DISARM and m.requests[slot, t.R_ARM + step[t.T_LEVEL]] == t.TOO_LATE:
+            m.clock[t.C_WHEN] = time
+            return t.ANSWERED  # to nobody
         elif op == t.DISARM:
             m.requests[slot, t.R_ARM + step[t.T_LEVEL]] = -1
             m.requests[slot, t.R_PC] = step[t.T_NEXT]
@@ -97,7 +107,7 @@ def proceed(m: t.Machine, slot: int, time: int, inline: bool) -> int:  # noqa: F
     if op == t.END:
         m.clock[t.C_WHEN] = time
         return t.ANSWERED
-    if not inline and step[t.T_INLINE] == 0:
+    if (step[t.T_INLINE] == 0 and not inline and not together) or (op == t.ASK and together):
         push(m, time, order_of(m, slot, step[t.T_RANK] * 2 + 1), slot * t.KINDS + t.STEP)
         return t.GOES_ON
     if op == t.LINK:
@@ -206,9 +216,9 @@ def run(m: t.Machine, limit: int, decided: int) -> int:  # noqa: C901, PLR0912, 
         clock[t.C_NOW] = time
         clock[t.C_EVENTS] += 1
 
-        slot = -1  # who goes on; with `together`, those chained to it too
+        slot = -1  # who goes on; where `chained`, those that follow it too
         node = -1  # where something may start afterwards
-        together, inline = False, False
+        chained, together, inline = False, False, False
         lost = t.GOES_ON
         if arrives:
             device, k = m.arrivals[clock[t.C_POSITION], 1], m.arrivals[clock[t.C_POSITION], 2]
@@ -225,15 +235,15 @@ def run(m: t.Machine, limit: int, decided: int) -> int:  # noqa: C901, PLR0912, 
             kind = what % t.KINDS
             subject = what // t.KINDS
             if kind == t.STEP:
-                slot, inline = subject, True
-                if m.ints[m.requests[slot, t.R_PC], t.T_OP] == t.NODE:
+                slot = subject
+                op = m.ints[m.requests[slot, t.R_PC], t.T_OP]
+                inline = op not in (t.CASCADE, t.ARM, t.DISARM)
+                if op == t.NODE:
                     node = m.ints[m.requests[slot, t.R_PC], t.T_ARG]
             elif kind == t.FINISH:
-                slot, together = subject, True
-                if end_batch(m, slot):
-                    node = m.requests[slot, t.R_NODE]
-                else:
-                    lost = t.NODE_DOWN
+                slot, chained = subject, True
+                node = end_batch(m, slot)
+                together = m.ints[node, t.N_MAX_BATCH] > 1
             elif kind == t.HOLD:
                 if m.ints[subject, t.N_TIMER] == time:
                     m.ints[subject, t.N_TIMER] = -1
@@ -241,19 +251,19 @@ def run(m: t.Machine, limit: int, decided: int) -> int:  # noqa: C901, PLR0912, 
             elif kind == t.CREATE:
                 make_query(m, time, subject)
             elif kind == t.DOWN:
-                slot, together, lost = node_fails(m, subject, time), True, t.NODE_DOWN
+                slot, chained, lost = node_fails(m, subject, time), True, t.NODE_DOWN
             elif kind == t.UP:
                 node_recovers(m, subject)
-            else:
+            elif kind != t.NOTHING:
                 slot = deadline_passes(m, subject, time, kind - t.TIMER)
 
         asked = False
         while slot >= 0:
-            following = m.requests[slot, t.R_NEXT] if together else -1
+            following = m.requests[slot, t.R_NEXT] if chained else -1
             outcome = lost
             clock[t.C_WHEN] = time
             if lost == t.GOES_ON:
-                outcome = proceed(m, slot, time, inline)
+                outcome = proceed(m, slot, time, inline, together)
             if outcome > t.GOES_ON:
                 conclude(m, slot, outcome, clock[t.C_WHEN])
             asked = outcome == t.WAITS_FOR_POLICY

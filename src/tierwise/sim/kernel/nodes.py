@@ -101,7 +101,6 @@ def start_batch(m: t.Machine, time: int, node: int) -> None:
     known = min(time + service, m.clock[t.C_HORIZON])
     ints[t.N_BUSY] += known - time
     ints[t.N_ENDS] += known
-    m.requests[head, t.R_EPOCH] = ints[t.N_EPOCH]
     slot = head
     while slot >= 0:
         row = m.requests[slot]
@@ -115,25 +114,20 @@ def start_batch(m: t.Machine, time: int, node: int) -> None:
 
 
 @compiled
-def end_batch(m: t.Machine, head: int) -> bool:
-    """A worker is done; False where its node has failed meanwhile and the requests are lost."""
-    ints = m.ints[m.requests[head, t.R_NODE]]
-    valid = m.requests[head, t.R_EPOCH] == ints[t.N_EPOCH]
-    if valid:
-        ints[t.N_ENDS] -= m.requests[head, t.R_FINISHED]
-        ints[t.N_IDLE] += 1
+def end_batch(m: t.Machine, head: int) -> int:
+    """A worker is done: its node."""
+    node = m.requests[head, t.R_NODE]
+    ints = m.ints[node]
+    ints[t.N_ENDS] -= m.requests[head, t.R_FINISHED]
+    ints[t.N_IDLE] += 1
     slot = head
     while slot >= 0:
         row = m.requests[slot]
-        if valid:
-            ints[t.N_SERVED] += 1
-            ints[t.N_RUNNING] -= 1
-            row[t.R_PC] = m.ints[row[t.R_PC], t.T_NEXT]
-        else:
-            row[t.R_STARTED] = -1
-            row[t.R_FINISHED] = -1
+        ints[t.N_SERVED] += 1
+        ints[t.N_RUNNING] -= 1
+        row[t.R_PC] = m.ints[row[t.R_PC], t.T_NEXT]
         slot = row[t.R_NEXT]
-    return valid
+    return node
 
 
 @compiled
@@ -148,7 +142,7 @@ def strand(m: t.Machine, node: int, time: int) -> None:
 
 @compiled
 def node_fails(m: t.Machine, node: int, time: int) -> int:
-    """All that it holds is lost: the first of what waits. What runs learns it when its end would have come."""
+    """All that it holds is lost: the first of it, in a chain. The ends of what ran become events without effect."""
     ints = m.ints[node]
     strand(m, node, time)
     first = ints[t.N_HEAD] if ints[t.N_LENGTH] > 0 else -1
@@ -157,7 +151,6 @@ def node_fails(m: t.Machine, node: int, time: int) -> int:
     ints[t.N_ENDS] = 0
     ints[t.N_CUT] += ints[t.N_LENGTH] + ints[t.N_RUNNING]
     ints[t.N_IS_DOWN] += 1
-    ints[t.N_EPOCH] += 1
     ints[t.N_IDLE] = 0
     ints[t.N_RUNNING] = 0
     ints[t.N_TIMER] = -1
@@ -166,6 +159,19 @@ def node_fails(m: t.Machine, node: int, time: int) -> int:
     while slot >= 0:
         m.requests[slot, t.R_ARRIVED] = -1
         slot = m.requests[slot, t.R_NEXT]
+    for event in range(m.clock[t.C_HEAP]):
+        head = m.heap[event, 2] // t.KINDS
+        if m.heap[event, 2] % t.KINDS == t.FINISH and m.requests[head, t.R_NODE] == node:
+            m.heap[event, 2] = t.NOTHING
+            slot = head
+            while True:
+                m.requests[slot, t.R_STARTED] = -1
+                m.requests[slot, t.R_FINISHED] = -1
+                if m.requests[slot, t.R_NEXT] < 0:
+                    break
+                slot = m.requests[slot, t.R_NEXT]
+            m.requests[slot, t.R_NEXT] = first
+            first = head
     return first
 
 

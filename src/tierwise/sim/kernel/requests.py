@@ -165,7 +165,10 @@ def open_query(m: t.Machine, device: int) -> int:
 
 @compiled
 def conclude(m: t.Machine, slot: int, outcome: int, time: int) -> None:
-    """The request is answered or lost. A lost one stays where a rule waits to ask elsewhere."""
+    """The request is answered or lost. A lost one stays while a rule may ask elsewhere or its device gives up first.
+
+    ``time`` may be later than now: a message's loss is known when it is sent, and shows when it has left.
+    """
     row = m.requests[slot]
     if row[t.R_STATE] != t.GHOST:
         if outcome == t.ANSWERED:
@@ -173,7 +176,7 @@ def conclude(m: t.Machine, slot: int, outcome: int, time: int) -> None:
             if time >= m.devices[row[t.R_DEVICE], t.D_DEAD]:
                 row[t.R_ANSWERED] = -1
                 outcome = t.BATTERY
-        elif row[t.R_ARM + 1] >= 0 or row[t.R_ARM + 2] >= 0:
+        elif row[t.R_ARM + 1] >= 0 or row[t.R_ARM + 2] >= 0 or 0 <= row[t.R_ARM] < time:
             row[t.R_STATE] = t.LOST
             return
         report(m, slot, outcome, time)
@@ -203,7 +206,8 @@ def arm(m: t.Machine, slot: int, time: int, pc: int) -> None:
 def go_elsewhere(m: t.Machine, slot: int, level: int) -> int:
     """The deadline of a rule has passed: the slot that goes on at the rule's other way, with the answer kept.
 
-    What is still under way goes on as a ghost: it takes its turn everywhere, and nobody waits for it.
+    What is still under way goes on as a ghost: it takes its turn everywhere, and nobody waits for it. Its answer goes
+    no further than the place that asked.
     """
     row = m.requests[slot]
     if row[t.R_STATE] == t.LOST:
@@ -216,6 +220,7 @@ def go_elsewhere(m: t.Machine, slot: int, level: int) -> int:
             m.requests[twin, column] = row[column]
         row[t.R_STATE] = t.GHOST
         disarm(row)
+        row[t.R_ARM + level] = t.TOO_LATE
         for other in range(level):
             if m.requests[twin, t.R_ARM + other] >= 0:
                 order = order_of(m, twin, m.clock[t.C_TIMER_RANK] + other)
@@ -223,6 +228,7 @@ def go_elsewhere(m: t.Machine, slot: int, level: int) -> int:
         slot = twin
         row = m.requests[slot]
         row[t.R_TURN] = -1
+    row[t.R_TRIES] = 0
     for other in range(level, t.LEVELS):
         row[t.R_ARM + other] = -1
     saved = t.R_SAVED + (level - 1) * t.SAVED

@@ -55,15 +55,16 @@ C_SIZE = 24
     R_DOWN, R_ENERGY, R_TX, R_RUNS,
 ) = range(16)  # fmt: skip
 R_VISIBLE = 16
-R_PC, R_NEXT, R_SENDS, R_TRIES, R_EPOCH, R_STATE = range(16, 22)
-R_ARM = 22  # deadlines of the levels 0 (the device gives up), 1 and 2 (a rule asks elsewhere)
-R_ARM_PC = 25  # their steps
-R_SAVED = 28  # the answer there was when levels 1 and 2 were armed: arrived, started, finished, tier, node
+R_PC, R_NEXT, R_SENDS, R_TRIES, R_STATE = range(16, 21)
+R_ARM = 21  # deadlines of the levels 0 (the device gives up), 1 and 2 (a rule asks elsewhere)
+R_ARM_PC = 24  # their steps
+R_SAVED = 27  # the answer there was when levels 1 and 2 were armed: arrived, started, finished, tier, node
 SAVED = 5
 R_BYTES = R_SAVED + 2 * SAVED  # payload upwards where the request states its own, else 0
 R_TURN = R_BYTES + 1  # when it came to the station where it waits for its turn, or -1: see ``waits_for_turn``
 R_SIZE = R_TURN + 1
 LEVELS = 3
+TOO_LATE = -2  # at R_ARM of a level: its deadline has passed, and its place has gone on without this answer
 
 UNDER_WAY, LOST, GHOST = range(3)  # R_STATE; a ghost has been given up but still takes its way
 
@@ -100,9 +101,9 @@ LF_LOSS, LF_FACTOR, LF_OCCUPY, LF_TO_BAD, LF_TO_GOOD, LF_LOSS_GOOD, LF_LOSS_BAD,
 # were not served.
 (
     N_WORKERS, N_LIMIT, N_MAX_BATCH, N_MAX_WAIT, N_WINDOW, N_WINDOW_END, N_IDLE, N_HEAD, N_TAIL, N_LENGTH, N_RUNNING,
-    N_EPOCH, N_IS_DOWN, N_TIMER, N_OFFERED, N_SERVED, N_REFUSED, N_CUT, N_BATCHES, N_BUSY, N_WAIT, N_LONGEST, N_RANK,
+    N_IS_DOWN, N_TIMER, N_OFFERED, N_SERVED, N_REFUSED, N_CUT, N_BATCHES, N_BUSY, N_WAIT, N_LONGEST, N_RANK,
     N_STARTED, N_ENDS, N_STRANDED,
-) = range(26)  # fmt: skip
+) = range(25)  # fmt: skip
 NF_MARGINAL = 0
 
 # Device groups
@@ -124,7 +125,7 @@ D_GROUP, D_BUSY, D_DEAD, D_SPENT, D_OPEN, D_NEXT_K, D_QUERIES, D_AGAIN = range(8
 D_SIZE = 8
 
 # Events: their third column is the subject's id times KINDS, plus the kind
-STEP, FINISH, TIMER, HOLD, CREATE, DOWN, UP = 0, 1, 2, 5, 6, 7, 8  # TIMER + level
+STEP, FINISH, TIMER, HOLD, CREATE, DOWN, UP, NOTHING = 0, 1, 2, 5, 6, 7, 8, 9  # TIMER + level
 KINDS = 16
 
 # The order of events of one instant is rank of the station, device, number of the request in one whole number. Ranks
