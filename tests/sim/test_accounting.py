@@ -34,7 +34,7 @@ from tierwise.sim.numerics import number_of_send
 from tierwise.sim.plan import build_plan
 from tierwise.sim.ranks import order_shifts
 from tierwise.sim.results import words as told
-from tierwise.sim.statistics import Interval
+from tierwise.sim.statistics import Interval, batch_means
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -304,7 +304,7 @@ def test_only_requests_of_one_model_are_executed_together(tmp_path: Path) -> Non
     assert (rows[:, R_FINISHED] / 1e6).tolist() == [22, 22, 1022, 1022]
 
 
-def test_a_batch_takes_the_mean_of_its_members_own_draws(tmp_path: Path) -> None:
+def test_a_batch_takes_its_firsts_draw_and_a_share_of_the_others(tmp_path: Path) -> None:
     """The same request draws the same service in any company, so that compared runs meet the same dice."""
     changes = {
         "devices.sensors.traffic": "{pattern: offline, samples: 1}",
@@ -318,7 +318,28 @@ def test_a_batch_takes_the_mean_of_its_members_own_draws(tmp_path: Path) -> None
     own = alone[:, R_FINISHED] - alone[:, R_STARTED]
     service = together[:, R_FINISHED] - together[:, R_STARTED]
     for first in (0, 4):
-        assert service[first] == round(own[first : first + 4].mean() * 2.5)
+        assert service[first] == math.floor(own[first] + own[first + 1 : first + 4].sum() / 2 + 0.5)
+
+
+@pytest.mark.parametrize(("marginal", "square"), [(0.0, 2.0), (1.0, 4.0 + 4.0 * 4.0), (0.5, 1.0 + 3 * 0.25 + 2.5**2)])
+def test_a_batch_varies_as_its_members_do(tmp_path: Path, marginal: float, square: float) -> None:
+    """E[S^2] = Var + E^2 of a batch of four: of exponential draws of mean 1 the variance is 1 + 3 * marginal^2."""
+    changes = {
+        "devices.sensors.traffic": "{pattern: offline, samples: 4000}",
+        "nodes.gateway.service": "{exponential: 1ms}",
+        "nodes.gateway.batch": f"{{max_size: 4, marginal: {marginal}}}",
+        "links.up.bandwidth": "null",
+        "run.duration": "100s",
+    }
+    rows, _ = trace_of(load(tmp_path, MINIMAL, changes), "event")
+    ends, sizes = np.unique(rows[:, R_FINISHED], return_counts=True)
+    order = np.argsort(rows[:, R_FINISHED], kind="stable")
+    starts = rows[order][np.searchsorted(rows[order, R_FINISHED], ends), R_STARTED]
+    services = (ends - starts)[sizes == 4] / 1e6
+    interval = batch_means(services**2)
+    assert interval is not None
+    assert interval.half_width is not None
+    assert abs(interval.mean - square) < 2 * interval.half_width < 0.25 * square
 
 
 def test_a_queue_limit_counts_while_all_workers_are_busy(tmp_path: Path) -> None:

@@ -291,7 +291,7 @@ batched = {"nodes.gateway.batch": "{max_size: 4, max_wait: 2ms, marginal: 0.2}",
            "devices.cameras.timeout": "300ms", "faults": "[{fault: node_down, node: cloud, at: 1s, lasts: 300ms}]"}
 print(simulate(load(Path("."), RICH, batched)).trace_sha256)
 """
-GOLDEN = "79169d51bddc9b881a53e9aaf8d31482f23e945985be125db92271b9a345b7a3"
+GOLDEN = "2f47e551d98dcf6243bf39595cfef863dd85b51af20bda2d672740a12ee24482"
 
 
 def digest_in_a_process(**environment: str) -> str:

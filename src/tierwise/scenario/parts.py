@@ -140,7 +140,7 @@ class Batch(Part):
     max_wait: Duration = Field(default=0, description="how long the oldest may wait for company")
     marginal: Fraction = Field(
         default=0.0,
-        description="cost of each further sample, as a share of the first's service time; a profile knows its own",
+        description="cost of each further sample, as a share of its service time alone; a profile knows its own",
     )
 
 

@@ -61,9 +61,9 @@ def start_what_can(m: t.Machine, time: int, node: int) -> None:
 def start_batch(m: t.Machine, time: int, node: int) -> None:
     """One worker takes requests of one model from the head of the queue.
 
-    Each member draws a service time by its own number, so that it meets the same one in whatever company; the batch
-    takes their mean, times what its size adds. Where batches of each size have a distribution of their own (one row
-    behind the other), the first member draws for all.
+    Each member draws a service time by its own number, so that it meets the same one in whatever company. The batch
+    takes the first's, and of each further one the marginal share. Where batches of each size have a distribution of
+    their own (one row behind the other), the first member draws for all.
     """
     ints = m.ints[node]
     head = ints[t.N_HEAD]
@@ -74,6 +74,7 @@ def start_batch(m: t.Machine, time: int, node: int) -> None:
     size = 1
     last = head
     if ints[t.N_MAX_BATCH] > 1:
+        marginal = m.floats[node, t.NF_MARGINAL]
         total = 1.0 * service
         while size < ints[t.N_MAX_BATCH] and size < ints[t.N_LENGTH]:
             following = m.requests[last, t.R_NEXT]
@@ -81,16 +82,16 @@ def start_batch(m: t.Machine, time: int, node: int) -> None:
                 break
             last = following
             size += 1
-            if step[t.T_BY_BATCH] == 1 or m.floats[dist, 0] == CONSTANT:
-                total += service
+            if step[t.T_BY_BATCH] == 1 or marginal == 0.0 or m.floats[dist, 0] == CONSTANT:
+                total += marginal * service
             else:
                 key = m.keys[keys + m.requests[last, t.R_DEVICE]]
-                total += draw(m.floats[dist], m.values, key, m.requests[last, t.R_K])
+                total += marginal * draw(m.floats[dist], m.values, key, m.requests[last, t.R_K])
         if step[t.T_BY_BATCH] == 1:
             key = m.keys[keys + m.requests[head, t.R_DEVICE]]
             service = draw(m.floats[dist + size - 1], m.values, key, m.requests[head, t.R_K])
-        elif size > 1:
-            service = whole(total / size * (1.0 + (size - 1) * m.floats[node, t.NF_MARGINAL]))
+        else:
+            service = whole(total)
     ints[t.N_HEAD] = m.requests[last, t.R_NEXT]
     m.requests[last, t.R_NEXT] = -1
     ints[t.N_LENGTH] -= size
