@@ -323,6 +323,11 @@ class Processor:
         if not self.busy:
             self._next(now)
 
+    def _end(self, now: int) -> None:
+        self.busy = bool(self.waiting)
+        if self.waiting:  # what this inference leads to comes before the next one begins
+            self.oracle.at(now, DEADLINES + 1, self.waiting[0][0].request, self._next)
+
     def _next(self, now: int) -> None:
         self.busy = False
         while self.waiting:
@@ -335,7 +340,7 @@ class Processor:
             if ends < now + service or ends <= now:  # nor can an inference be made
                 self.oracle.at(ends, PROCESSOR, attempt.request, partial(self.oracle.lose, attempt, "battery"))
                 continue
-            self.busy = True
+            self.busy = service > 0
             attempt.started, attempt.finished = now, now + service
 
             def done(at: int, attempt: Attempt = attempt, then: Then = then) -> None:
@@ -344,9 +349,10 @@ class Processor:
                 else:
                     then(attempt, at)
 
-            self.oracle.at(now + service, PROCESSOR + BEFORE, attempt.request, self._next)
             self.oracle.at(now + service, PROCESSOR, attempt.request, done)
-            return
+            if service:
+                self.oracle.at(now + service, PROCESSOR + BEFORE, attempt.request, self._end)
+                return
 
 
 class Senders:

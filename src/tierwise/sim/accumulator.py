@@ -26,6 +26,8 @@ class Accumulator:
         self.plan = plan
         self.warm_up = plan.scenario.run.warm_up
         self.requests = 0
+        self.first_made = plan.scenario.run.duration
+        """When the first of them was made, nanoseconds."""
         self.outcomes = np.zeros(len(t.OUTCOMES), np.int64)
         self.latencies: list[NDArray[np.int64]] = []
         self.unanswered: list[NDArray[np.int64]] = []
@@ -50,7 +52,9 @@ class Accumulator:
         self.active_nj += energy * rows.size if isinstance(energy, int) else int(energy.sum())
         if self.warm_up:
             rows = rows.take(rows[t.R_CREATED] >= self.warm_up)
-        self.requests += rows.size
+        if rows.size:
+            self.requests += rows.size
+            self.first_made = min(self.first_made, int(rows[t.R_CREATED].min()))
         for row, queries in self.queries.items():
             queries.take(rows.take(self.plan.group_of[rows[t.R_DEVICE]] == row))
         outcome = rows.columns[t.R_OUTCOME]

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 Station = tuple[str, int]
 SOURCE: Station = ("source", 0)
-_PASSED_AT_ONCE = {t.CASCADE, t.ARM, t.DISARM}
-"""Steps that take no time. They come at the rank of what they lead to: a decision is no station upstream of all."""
 
 
 def rank_steps(tables: Tables, steps: range, entries: list[int]) -> tuple[int, bool]:
@@ -47,9 +45,6 @@ def rank_steps(tables: Tables, steps: range, entries: list[int]) -> tuple[int, b
             sources = fed_by[where]
             inline = len(sources) == 1 and sources.isdisjoint(unordered) and not _comes_again(tables, pc)
             tables.set(pc, {t.T_RANK: rank[where], t.T_INLINE: inline})
-    for pc in steps:
-        if tables.ints[pc][t.T_OP] in _PASSED_AT_ONCE:
-            tables.set(pc, {t.T_RANK: tables.ints[_first_station(tables, pc)][t.T_RANK]})
     # A rule's detour on a deadline reaches its stations out of turn.
     return len(order), loops or any(tables.ints[pc][t.T_OP] == t.ARM for _, pc in seen)
 
@@ -57,10 +52,11 @@ def rank_steps(tables: Tables, steps: range, entries: list[int]) -> tuple[int, b
 def order_shifts(ranks: int, devices: int) -> tuple[int, int]:
     """How far the rank and the device are shifted in the order of events of one instant.
 
-    Each rank has a place for completions and one for arrivals; after them come the deadlines by level, and the batches
-    that have waited long enough. Raises ``ConfigurationError`` where too little is left for the numbers of requests.
+    Each rank has a place for completions and one for arrivals; after them come the deadlines by level, the batches that
+    have waited long enough, and the inferences whose turn it is on a device. Raises ``ConfigurationError`` where too
+    little is left for the numbers of requests.
     """
-    rank_bits = (2 * ranks + t.LEVELS).bit_length()
+    rank_bits = (2 * ranks + t.LEVELS + 1).bit_length()
     device_bits = max(1, (devices - 1).bit_length())
     k_bits = t.ORDER_BITS - rank_bits - device_bits
     if k_bits < t.LEAST_K_BITS:
@@ -83,12 +79,6 @@ def _out_of_order(tables: Tables, steps: range) -> set[Station]:
             least.setdefault(("row", tables.ints[pc][t.T_ARG]), []).append(shortest)
             most.setdefault(("row", tables.ints[pc][t.T_ARG]), []).append(longest)
     return {node for node in least if min(least[node]) == 0 < max(most[node])}
-
-
-def _first_station(tables: Tables, pc: int) -> int:
-    while tables.ints[pc][t.T_OP] in _PASSED_AT_ONCE:
-        pc = tables.ints[pc][t.T_NEXT]
-    return pc
 
 
 def _comes_again(tables: Tables, pc: int) -> bool:

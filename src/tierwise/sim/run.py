@@ -155,11 +155,8 @@ def replication_seed(seed: int, number: int) -> int:
 
 def figures_of(summary: Summary) -> dict[str, float]:
     """The figures that are compared and averaged over replications."""
-    figures = {
-        "answered_share": summary.answered_share or 0.0,
-        "energy_j": summary.energy_j.total,
-        "cost": summary.cost.total,
-    }
+    figures = {} if summary.answered_share is None else {"answered_share": summary.answered_share}
+    figures |= {"energy_j": summary.energy_j.total, "cost": summary.cost.total}
     if summary.end_to_end_ms is not None:
         latency = summary.end_to_end_ms
         figures |= {"mean_ms": latency.mean, "p50_ms": latency.p50, "p95_ms": latency.p95, "p99_ms": latency.p99}

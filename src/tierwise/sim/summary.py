@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
@@ -15,13 +15,14 @@ from tierwise.sim.statistics import Interval, batch_means, quantiles
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tierwise.scenario.schema import Objectives
     from tierwise.sim.accumulator import Accumulator, Queries
     from tierwise.sim.event import Unseen
     from tierwise.sim.plan import Plan
 
 _MS = 1e-6
 _HOUR_NS = 3.6e12
+SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+"""Of the percentiles that an objective may be about."""
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -112,7 +113,7 @@ class Summary(msgspec.Struct, frozen=True):
     answered_share: float | None
     """Of the requests that the run could answer. One that is under way at the end counts as unanswered once it is older
     than the longest latency objective, or than half the answers took where there is none: a queue that only grows
-    answers nothing, however little it loses."""
+    answers nothing, however little it loses. ``None`` where the run is too short for that objective."""
     in_flight: int
     dropped: dict[str, int]
     end_to_end_ms: Latency | None
@@ -130,7 +131,8 @@ class Summary(msgspec.Struct, frozen=True):
     """Devices whose energy ended before the run did."""
     requests_not_made: int
     """What such devices would have asked."""
-    slo: dict[str, bool]
+    slo: dict[str, bool | None]
+    """Whether each objective is met; ``None`` where the run cannot tell, see ``not_judged``."""
     constants: list[Constant]
     engine: str
     trace_sha256: str
@@ -139,6 +141,9 @@ class Summary(msgspec.Struct, frozen=True):
     replications: dict[str, Interval] = {}
     queries: dict[str, QuerySummary] = {}
     """By device group, where they hold several requests."""
+    not_judged: dict[str, int] = {}
+    """By objective: requests that were under way at the end, for no longer than it allows. Where no request was made so
+    early that it had all of that time, or more are not judged than are, the objective is not judged."""
 
 
 def summarise(counted: Accumulator, engine: str, digest: str, unseen: Unseen) -> Summary:
@@ -166,7 +171,10 @@ def summarise(counted: Accumulator, engine: str, digest: str, unseen: Unseen) ->
     overall = by_tier[t.TIERS[present[0]]].end_to_end_ms if len(present) == 1 else _latency(latencies)
     cost = cost_of(plan)
     ages = counted.ages()
-    share = _answered_share(counted, ages, overall)
+    unjudged = _not_judged(counted, ages, overall)
+    share = (
+        None if _cannot_tell(counted, unjudged["answered"]) else _answered_share(counted, unjudged["answered"].number)
+    )
     return Summary(
         scenario=plan.scenario.name,
         seed=plan.seed,
@@ -192,8 +200,13 @@ def summarise(counted: Accumulator, engine: str, digest: str, unseen: Unseen) ->
         nodes=_nodes(plan),
         silent_devices=int(np.count_nonzero(plan.devices[:, t.D_DEAD] < plan.scenario.run.duration)),
         requests_not_made=unseen.not_made,
-        slo=_latency_objectives(plan.scenario.slo, overall, latencies, ages)
+        slo=_latency_objectives(counted, overall, latencies, ages, unjudged)
         | _other_objectives(plan, share, quality.accuracy, cost.total),
+        not_judged={
+            name: one.number
+            for name, one in unjudged.items()
+            if one.number and getattr(plan.scenario.slo, name) is not None
+        },
         constants=constants_of(plan.scenario),
         engine=engine,
         trace_sha256=digest,
@@ -267,23 +280,52 @@ def _nodes(plan: Plan) -> dict[str, NodeSummary]:
     return result
 
 
-def _answered_share(counted: Accumulator, ages: NDArray[np.int64], latency: Latency | None) -> float | None:
+class _Unjudged(NamedTuple):
+    """Requests under way that are not older than an objective allows (nanoseconds)."""
+
+    limit: int
+    number: int
+    stated: bool = True
+
+
+def _not_judged(counted: Accumulator, ages: NDArray[np.int64], latency: Latency | None) -> dict[str, _Unjudged]:
+    """By objective. For the share answered the limit is the longest of the latencies', else the median latency."""
     slo = counted.plan.scenario.slo
+    limits = {name: limit for name in SHARES if (limit := getattr(slo, name)) is not None}
     median_ns = 0 if latency is None else round(latency.p50 / _MS)
-    patience = max((limit for limit in (slo.p50, slo.p95, slo.p99) if limit is not None), default=median_ns)
-    undecided = int(np.count_nonzero(ages <= patience))
-    could = counted.requests - undecided
+    stated = bool(limits)
+    limits["answered"] = max(limits.values(), default=median_ns)
+    return {name: _Unjudged(limit, int(np.count_nonzero(ages <= limit)), stated) for name, limit in limits.items()}
+
+
+def _cannot_tell(counted: Accumulator, unjudged: _Unjudged) -> bool:
+    """Whether nobody had all of the time that an objective allows, or most of those who are left did not."""
+    if not (unjudged.number and unjudged.stated):
+        return not counted.requests
+    had_all = counted.plan.scenario.run.duration - counted.first_made > unjudged.limit
+    return not had_all or 2 * unjudged.number > counted.requests
+
+
+def _answered_share(counted: Accumulator, unjudged: int) -> float | None:
+    could = counted.requests - unjudged
     return int(counted.outcomes[t.ANSWERED]) / could if could else None
 
 
 def _latency_objectives(
-    slo: Objectives, latency: Latency | None, latencies: NDArray[np.int64], ages: NDArray[np.int64]
-) -> dict[str, bool]:
+    counted: Accumulator,
+    latency: Latency | None,
+    latencies: NDArray[np.int64],
+    ages: NDArray[np.int64],
+    unjudged: dict[str, _Unjudged],
+) -> dict[str, bool | None]:
     """A request that is under way for longer than the limit is one that took longer."""
-    met = {}
-    for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
-        limit = getattr(slo, name)
-        if limit is None:
+    met: dict[str, bool | None] = {}
+    for name, share in SHARES.items():
+        if name not in unjudged:
+            continue
+        limit = unjudged[name].limit
+        if _cannot_tell(counted, unjudged[name]):
+            met[name] = None
             continue
         met[name] = latency is not None and getattr(latency, name) <= limit * _MS
         if met[name] and (late := int(np.count_nonzero(ages > limit))):
@@ -292,13 +334,15 @@ def _latency_objectives(
     return met
 
 
-def _other_objectives(plan: Plan, answered_share: float | None, accuracy: float | None, cost: float) -> dict[str, bool]:
+def _other_objectives(
+    plan: Plan, answered_share: float | None, accuracy: float | None, cost: float
+) -> dict[str, bool | None]:
     slo = plan.scenario.slo
-    met: dict[str, bool] = {}
+    met: dict[str, bool | None] = {}
     if slo.answered is not None:
-        met["answered"] = answered_share is not None and answered_share >= slo.answered
+        met["answered"] = None if answered_share is None else answered_share >= slo.answered
     if slo.accuracy is not None:
-        met["accuracy"] = accuracy is not None and accuracy >= slo.accuracy
+        met["accuracy"] = None if accuracy is None else accuracy >= slo.accuracy
     if slo.cost_per_hour is not None:
         met["cost_per_hour"] = cost / (plan.scenario.run.duration / _HOUR_NS) <= slo.cost_per_hour
     return met

@@ -43,13 +43,18 @@ def new_request(m: t.Machine, time: int, device: int, k: int, entry: int) -> int
 
 @compiled
 def waits_for_turn(m: t.Machine, slot: int, time: int, start: int) -> bool:
-    """Whether a use of a device with a battery begins later, by an event of its own: then what it draws is known."""
+    """Whether a use of a device with a battery begins later, by an event of its own: then what it draws is known.
+
+    An inference begins last of all in its instant: what the one before leads to is sent first.
+    """
     row = m.requests[slot]
     if start <= time or m.ints[m.devices[row[t.R_DEVICE], t.D_GROUP], t.G_BATTERY] < 0:
         return False
     row[t.R_TURN] = time
     if start < m.clock[t.C_HORIZON]:
-        push(m, start, order_of(m, slot, m.ints[row[t.R_PC], t.T_RANK] * 2 + 1), slot * t.KINDS + t.STEP)
+        step = m.ints[row[t.R_PC]]
+        rank = m.clock[t.C_TIMER_RANK] + t.LEVELS + 1 if step[t.T_OP] == t.DEVICE else step[t.T_RANK] * 2 + 1
+        push(m, start, order_of(m, slot, rank), slot * t.KINDS + t.STEP)
     return True
 
 

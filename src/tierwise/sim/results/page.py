@@ -102,8 +102,8 @@ def _stats(run: Run) -> Markup:
         facts.append(Fact("accuracy", words.percent(summary.accuracy), f"of {summary.quality.judged:,} judged"))
     stated = told.objectives(run.scenario, summary)
     if stated:
-        met = sum(one.met for one in stated)
-        tone = "good" if met == len(stated) else "bad"
+        met = sum(one.met is True for one in stated)
+        tone = "bad" if any(one.met is False for one in stated) else "good" if met == len(stated) else ""
         facts.append(Fact("objectives met", f"{met} of {len(stated)}", tone=tone))
     joules = summary.energy_j.total
     if joules:

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from tierwise.sim.summary import Latency, Summary
 
 
+_JUDGED = {True: Cell("met", "good"), False: Cell("MISSED", "bad"), None: Cell("not judged")}
+
+
 def objectives(scenario: Scenario, summary: Summary) -> Grid | None:
     """Each objective with its figure beside the limit."""
-    rows = [
-        (one.name, one.figure, one.limit, Cell("met", "good") if one.met else Cell("MISSED", "bad"))
-        for one in told.objectives(scenario, summary)
-    ]
+    rows = [(one.name, one.figure, one.limit, _JUDGED[one.met]) for one in told.objectives(scenario, summary)]
     return Grid("objectives", ("objective", "figure", "limit", ""), rows) if rows else None
 
 

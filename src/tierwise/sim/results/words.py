@@ -62,12 +62,12 @@ _BUSY, _LEFT_WAITING = 0.98, 0.02
 
 
 class Objective(msgspec.Struct, frozen=True):
-    """An objective, what came of it, and whether that is enough."""
+    """An objective, what came of it, and whether that is enough; ``None`` where the run cannot tell."""
 
     name: str
     figure: str
     limit: str
-    met: bool
+    met: bool | None
 
 
 def objectives(scenario: Scenario, summary: Summary) -> list[Objective]:
@@ -96,13 +96,27 @@ def verdict(scenario: Scenario, summary: Summary) -> str:
     """The run in a few sentences."""
     told = [_answered(summary)]
     stated = objectives(scenario, summary)
-    missed = [one for one in stated if not one.met]
-    listed = words.listed([f"{one.name} {one.figure} ({one.limit})" for one in missed or stated]) if stated else ""
+    missed, met, open_ = ([one for one in stated if one.met is wanted] for wanted in (False, True, None))
     if missed:
-        told.append(f"Missed {len(missed)} of {_counted(len(stated), 'objective')}: {listed}.")
-    elif stated:
-        told.append(f"{'The objective is' if len(stated) == 1 else f'All {len(stated)} objectives are'} met: {listed}.")
+        told.append(f"Missed {len(missed)} of {_counted(len(stated), 'objective')}: {_listed(missed)}.")
+    elif met and not open_:
+        every = "The objective is" if len(met) == 1 else f"All {len(met)} objectives are"
+        told.append(f"{every} met: {_listed(met)}.")
+    elif met:
+        told.append(f"Met {len(met)} of {len(stated)} objectives: {_listed(met)}.")
+    if open_:
+        told.append(f"Not judged: {_listed(open_)}.")
+    if summary.not_judged:
+        number = max(summary.not_judged.values())
+        are = (
+            "request that was under way at the end is" if number == 1 else "requests that were under way at the end are"
+        )
+        told.append(f"{number:,} {are} not judged.")
     return " ".join([*told, *overloads(scenario, summary)])
+
+
+def _listed(stated: Sequence[Objective]) -> str:
+    return words.listed([f"{one.name} {one.figure} ({one.limit})" for one in stated])
 
 
 def overloads(scenario: Scenario, summary: Summary) -> list[str]:
