@@ -21,7 +21,7 @@ from tests.sim.test_engines import RICH
 from tierwise.sim import simulate
 from tierwise.sim.compare import compare
 from tierwise.sim.kernel.tables import ANSWERED, R_ANSWERED, R_CREATED, R_OUTCOME, R_TIER
-from tierwise.sim.results.comparison import Compared, render_comparison, verdict
+from tierwise.sim.results.comparison import Compared, distribution, pair_by_pair, render_comparison, verdict
 from tierwise.sim.results.origin import Origin
 from tierwise.sim.results.page import Run, render_run
 from tierwise.sim.results.plots import fault_spans
@@ -136,7 +136,7 @@ def test_latency_over_time_is_that_of_the_trace(tmp_path: Path) -> None:
 
 
 def test_the_distribution_and_its_marks_leave_out_the_warm_up(busy: Run) -> None:
-    assert busy.series.histogram.sum() == busy.summary.answered < busy.series.answered.sum()
+    assert busy.series.latencies.counts.sum() == busy.summary.answered < busy.series.answered.sum()
     cumulative = next(plot for plot in plots_of(render_run(busy)) if plot["id"] == "cumulative")
     latency = busy.summary.end_to_end_ms
     assert latency is not None
@@ -231,7 +231,7 @@ def test_a_browser_draws_every_plot_without_a_word_and_without_a_network(tmp_pat
     text = page_of(kind, tmp_path)
     (tmp_path / "page.html").write_text(text, encoding="utf-8")
     seen = visit(tmp_path / "page.html")
-    count = {"run": 6, "comparison": 0, "sweep": 3}[kind]
+    count = {"run": 6, "comparison": 2, "sweep": 3}[kind]
     assert seen.console == []
     assert seen.requests == []
     assert f'data-plots="{count}"' in seen.dom
@@ -354,6 +354,59 @@ def test_a_comparison_tells_better_from_worse_and_from_chance(tmp_path: Path) ->
         shown = told(comparison_view(found, [], width), width)
         assert max(map(len, shown.splitlines())) <= width
         assert "+2.00 ms" in shown
+
+
+def test_the_terminal_tells_what_a_node_has_refused_and_lost(tmp_path: Path) -> None:
+    full = {"nodes.gateway.service": "900ms", "nodes.gateway.queue": "1"}
+    fault = {"faults": "[{fault: node_down, node: gateway, at: 5s, lasts: 2s}]"}
+    for changes, titles in (
+        (full, {"refused"}),
+        (fault, {"cut off"}),
+        (full | fault, {"refused", "cut off"}),
+        ({}, set()),
+    ):
+        scenario = load(tmp_path, MINIMAL, changes)
+        shown = told(run_view(scenario, ran(scenario).summary, 80), 80)
+        (heading,) = [line for line in shown.splitlines() if line.startswith("node ")]
+        assert {title for title in ("refused", "cut off") if title in heading} == titles
+        assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_a_comparison_shows_how_latency_is_distributed_and_what_each_pair_says(tmp_path: Path) -> None:
+    cascade = "{cascade: [edge, cloud], threshold: 0.3}"
+    first = load(tmp_path, MINIMAL, BUSY | {"name": "near", "placement": cascade, "run.warm_up": "1s"})
+    far = {"name": "far", "placement": "cloud", "run.warm_up": "1s"}
+    far["links.wan.latency"] = "{lognormal: {median: 20ms, sigma: 1}}"
+    second = load(tmp_path, MINIMAL, BUSY | far)
+    found = compare(first, second)
+    assert [list(side) for side in found.latencies] == [["edge", "cloud"], ["cloud"]]
+    cloud = found.latencies[1]["cloud"]
+    at_median = np.interp(found.figures["p50_ms"].second, cloud.ms, cloud.percent)
+    assert at_median == pytest.approx(50, abs=5)  # a bin is 5 % wide
+    assert (cloud.percent[0], cloud.percent[-1]) == (0, 100)
+    one_run = simulate(second, seed=7).by_tier["cloud"].answered
+    assert cloud.answered == pytest.approx(found.replications * one_run, rel=0.1)
+    for one in found.figures.values():
+        assert len(one.pairs) == found.replications
+        assert np.mean(one.pairs) == pytest.approx(one.difference.mean)
+    (shape,), (pairs,) = distribution(found), pair_by_pair(found)
+    assert [(curve.name, curve.dashed) for curve in shape.curves] == [
+        ("edge, near", True), ("cloud, near", True), ("cloud, far", False),
+    ]  # fmt: skip
+    mean = found.figures["mean_ms"]
+    assert pairs.curves[0].y == pytest.approx([100 * value / mean.first for value in mean.pairs], rel=1e-5)
+    page = render_comparison(Compared((first, second), (origin(), origin()), found, None))
+    assert "second minus first, by pair" in page
+    assert all(f'id="{plot}"' in page for plot in ("cumulative", "pairs"))
+
+
+def test_a_comparison_of_what_answers_nothing_has_no_plots(tmp_path: Path) -> None:
+    deaf = load(tmp_path, MINIMAL, {"links.up.loss": "100%"})
+    found = compare(deaf, deaf)
+    assert found.latencies == ({}, {})
+    assert distribution(found) == pair_by_pair(found) == []
+    page = render_comparison(Compared((deaf, deaf), (origin(), origin()), found, None))
+    assert "How the latency is distributed" not in page
 
 
 @pytest.mark.parametrize(

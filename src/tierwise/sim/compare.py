@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from tierwise.sim.histogram import Cumulative, Histogram
 from tierwise.sim.run import figures_of, replication_seed, simulate
 from tierwise.sim.statistics import Interval, of_independent
 
@@ -26,6 +27,8 @@ class Difference(msgspec.Struct, frozen=True):
     difference: Interval
     significant: bool
     """Whether the interval leaves out zero."""
+    pairs: list[float] = []
+    """Second minus first of each pair of runs."""
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -35,6 +38,8 @@ class Comparison(msgspec.Struct, frozen=True):
     second: str
     replications: int
     figures: dict[str, Difference]
+    latencies: tuple[dict[str, Cumulative], dict[str, Cumulative]] = ({}, {})
+    """Of the first and the second, by tier: of all runs together. Empty where another ``run`` was given."""
 
 
 def compare(
@@ -51,7 +56,11 @@ def compare(
     """
     start = first.run.seed if seed is None else seed
     replications = max(first.run.replications, second.run.replications, LEAST_REPLICATIONS)
-    runs = (run, run) if run is not None else (_with_own_answers(first), _with_own_answers(second))
+    histograms = Histogram(), Histogram()
+    if run is None:
+        runs = _with_own_answers(first, histograms[0]), _with_own_answers(second, histograms[1])
+    else:
+        runs = run, run
     pairs = []
     for number in range(replications):
         own = replication_seed(start, number)
@@ -59,17 +68,20 @@ def compare(
     names = [name for name in pairs[0][0] if all(name in one and name in other for one, other in pairs)]
     figures = {}
     for name in names:
-        interval = of_independent([other[name] - one[name] for one, other in pairs], "paired replications")
+        differences = [other[name] - one[name] for one, other in pairs]
+        interval = of_independent(differences, "paired replications")
         figures[name] = Difference(
             first=sum(one[name] for one, _ in pairs) / replications,
             second=sum(other[name] for _, other in pairs) / replications,
             difference=interval,
             significant=interval.half_width is not None and abs(interval.mean) > interval.half_width,
+            pairs=differences,
         )
-    return Comparison(first.name, second.name, replications, figures)
+    latencies = histograms[0].cumulative(), histograms[1].cumulative()
+    return Comparison(first.name, second.name, replications, figures, latencies)
 
 
-def _with_own_answers(scenario: Scenario) -> Callable[[Scenario, int], Summary]:
+def _with_own_answers(scenario: Scenario, histogram: Histogram) -> Callable[[Scenario, int], Summary]:
     """Runs the scenario once with a seed. Its models answer its samples a single time, not in each replication."""
     from tierwise.sim.answers import compute_answers  # noqa: PLC0415 -- only where models are run
 
@@ -77,6 +89,6 @@ def _with_own_answers(scenario: Scenario) -> Callable[[Scenario, int], Summary]:
 
     def once(one: Scenario, seed: int) -> Summary:
         alone = one.model_copy(update={"run": one.run.model_copy(update={"replications": 1})})
-        return simulate(alone, seed=seed, answers=answers)
+        return simulate(alone, seed=seed, answers=answers, sinks=lambda plan: [histogram.of(plan)])
 
     return once

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tierwise.sim.histogram import Histogram
 from tierwise.sim.kernel.tables import ANSWERED, D_DEAD, R_ANSWERED, R_CREATED, R_ENERGY, R_OUTCOME, R_TIER, TIERS
 from tierwise.sim.statistics import quantiles
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from tierwise.sim.rows import Rows
 
 BUCKETS = 120
-BINS_A_DECADE = 48
-_FIRST_DECADE, _DECADES = 3, 9  # from a microsecond to a quarter of an hour
 COLUMNS = ("start_s", "requests", "answered", *TIERS, "lost", "mean_ms", "p99_ms", "max_ms", "energy_device_j")
 
 
@@ -37,7 +36,7 @@ class Series:
         self.latency = np.zeros((len(TIERS), count), np.float64)
         """Summed, nanoseconds."""
         self.longest = np.zeros(count, np.int64)
-        self.histogram = np.zeros((len(TIERS), BINS_A_DECADE * _DECADES), np.int64)
+        self.latencies = Histogram().of(plan)
         self._p99 = np.zeros(count, np.int64)
         self._open = -1
         self._latencies: list[NDArray[np.int64]] = []
@@ -55,14 +54,11 @@ class Series:
         latency = rows[R_ANSWERED][good] - created
         np.maximum.at(self.longest, bucket, latency)
         self._by_bucket(bucket, latency)
-        bins = (np.log10(np.maximum(latency, 1)) - _FIRST_DECADE) * BINS_A_DECADE
-        bins = np.clip(bins.astype(np.int64), 0, self.histogram.shape[1] - 1)
-        counted = created >= self.plan.scenario.run.warm_up
+        self.latencies.take(rows)
         for code in range(len(TIERS)):
             own = tier == code
             self.answered[code] += np.bincount(bucket[own], minlength=count)
             self.latency[code] += np.bincount(bucket[own], weights=latency[own], minlength=count)
-            self.histogram[code] += np.bincount(bins[own & counted], minlength=self.histogram.shape[1])
 
     def starts_s(self) -> NDArray[np.float64]:
         """When each bucket begins."""
@@ -76,10 +72,6 @@ class Series:
         """What 99 % of each bucket's answers did not exceed, exactly; 0 where nothing was answered."""
         self._close()
         return np.asarray(self._p99 * 1e-6)
-
-    def bins_ms(self) -> NDArray[np.float64]:
-        """Lower edges of the histogram's bins."""
-        return np.asarray(10.0 ** (np.arange(self.histogram.shape[1]) / BINS_A_DECADE + _FIRST_DECADE - 6))
 
     def silent_at_s(self) -> NDArray[np.float64]:
         """When devices fell silent, in order, as far as they did in the run."""

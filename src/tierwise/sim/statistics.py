@@ -67,7 +67,10 @@ def of_independent(
 
 
 def batch_means(values: NDArray[np.float64] | NDArray[np.int64]) -> Interval | None:
-    """The interval of the mean of correlated values in order of time, by 30 batches; ``None`` if too few."""
+    """The interval of the mean of correlated values in order of time, by 30 batches; ``None`` if too few.
+
+    The mean is that of all values, also of those that fill no further batch at the end.
+    """
     size = len(values) // BATCHES
     if size < 2:  # noqa: PLR2004 -- a batch of one is no batch
         return None
@@ -75,7 +78,8 @@ def batch_means(values: NDArray[np.float64] | NDArray[np.int64]) -> Interval | N
     around = means - means.mean()
     spread = float((around**2).sum())
     successive = float((around[1:] * around[:-1]).sum()) / spread if spread > 0 else 0.0
-    return msgspec.structs.replace(of_independent(means.tolist(), "batch means"), autocorrelation=successive)
+    interval = of_independent(means.tolist(), "batch means")
+    return msgspec.structs.replace(interval, mean=float(values.mean()), autocorrelation=successive)
 
 
 def quantiles(values: NDArray[np.int64], shares: Sequence[float]) -> list[int]:

@@ -12,11 +12,13 @@ from tierwise.report.blocks import Range, Ruler
 from tierwise.report.grid import Cell, Grid
 from tierwise.report.markup import Markup, element, join
 from tierwise.report.page import Page, render_page
+from tierwise.report.plots import PALETTE, Axis, Curve, Mark, Plot, log_axis, shorts, tier_colour
 from tierwise.sim.results import words as told
 from tierwise.sim.results.words import MEASURES, Measure
+from tierwise.sim.statistics import Interval
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tierwise.scenario.schema import Scenario
     from tierwise.sim.compare import Comparison, Difference
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 _CHANCE = "may be chance"
 _SHORT_NAME = 12
+_LEGEND_NAME = 24
+_MOST_TICKS = 20
+_LATENCIES = ("mean_ms", "p50_ms", "p95_ms", "p99_ms")
 
 
 class Compared(msgspec.Struct, frozen=True):
@@ -110,6 +115,7 @@ def render_comparison(compared: Compared) -> str:
     ranges = [_range(measure, result.figures[name]) for name, measure in _measures(result)]
     ends = [end for one in ranges if one.value is not None for end in (one.low, one.high)]
     columns = ("", first, second, "difference", "", "change, with 95 % interval")
+    latencies, by_pair = distribution(result), pair_by_pair(result)
     body = join(
         blocks.section(
             "differences", "What differs", blocks.ranges(columns, ranges, _ruler(ends)),
@@ -117,6 +123,8 @@ def render_comparison(compared: Compared) -> str:
             "that the difference has less noise than either figure; its interval is Student's t of the paired "
             "differences.",
         ),
+        _distribution(compared, latencies),
+        _pairs(compared, by_pair),
         _flips(compared) if compared.flips is not None else "",
         *(
             blocks.section(
@@ -133,9 +141,100 @@ def render_comparison(compared: Compared) -> str:
     return render_page(
         Page(
             title=f"{first} against {second}", eyebrow="tierwise comparison", heading=first,
-            subheading=f"against {second}", lede=verdict(result), body=body,
+            subheading=f"against {second}", lede=verdict(result), body=body, plots=[*latencies, *by_pair],
         )
     )  # fmt: skip
+
+
+def distribution(result: Comparison) -> list[Plot]:
+    """Cumulative latencies of each tier of both, the first's dashed; nothing where nothing was answered."""
+    known = [one for side in result.latencies for one in side.values()]
+    if not known:
+        return []
+    curves = [
+        Curve(f"{tier}, {name}", tier_colour(tier), one.ms, [*one.percent], dashed=dashed)
+        for name, side, dashed in zip(_short_names(result), result.latencies, (True, False), strict=True)
+        for tier, one in side.items()
+    ]
+    edges = sorted({edge for one in known for edge in one.ms})
+    percent = Axis("%", low=0, high=104, ticks=[0, 25, 50, 75, 100])
+    return [
+        Plot(id="cumulative", x=log_axis("ms", edges), y=percent, curves=curves, lead="within", hold=True, at=edges)
+    ]
+
+
+def pair_by_pair(result: Comparison) -> list[Plot]:
+    """How much longer the second of each pair of runs takes, in percent of the first's mean."""
+    shown = [(name, result.figures[name]) for name in _LATENCIES if name in result.figures]
+    shown = [(name, one) for name, one in shown if one.first]
+    if not shown:
+        return []
+    curves = [
+        Curve(MEASURES[name].title, colour, [float(number + 1) for number in range(result.replications)],
+              shorts(100 * each / one.first for each in one.pairs), "dots")
+        for (name, one), colour in zip(shown, PALETTE, strict=False)
+    ]  # fmt: skip
+    numbers = [float(number + 1) for number in range(result.replications)]
+    values = [value for curve in curves for value in curve.y if value is not None]
+    low, high = min(0.0, *values), max(0.0, *values)
+    room = 0.08 * (high - low or 1.0)
+    ticks = numbers if len(numbers) <= _MOST_TICKS else []
+    x = Axis(low=0.5, high=result.replications + 0.5, ticks=ticks, names=[f"{number:.0f}" for number in ticks])
+    y = Axis("%", low=low - room, high=high + room)
+    return [Plot(id="pairs", x=x, y=y, curves=curves, lead="pair", height=200, marks=[Mark(0.0, across=True)])]
+
+
+def _short_names(result: Comparison) -> tuple[str, str]:
+    first, second = names(result)
+    return (first, second) if max(len(first), len(second)) <= _LEGEND_NAME else ("first", "second")
+
+
+def _distribution(compared: Compared, plots: Sequence[Plot]) -> Markup | str:
+    if not plots:
+        return ""
+    result = compared.result
+    shares = "; ".join(
+        f"{name}: " + words.listed([f"{one.answered:,} {tier}" for tier, one in side.items()] or ["none"])
+        for name, side in zip(_short_names(result), result.latencies, strict=True)
+    )
+    return blocks.section(
+        "latency", "How the latency is distributed",
+        blocks.legend(*_keys(plots[0]), readout="cumulative"),
+        blocks.figure("cumulative", told=f"Share of answers by end-to-end latency. {shares}."),
+        blocks.no_script(),
+        note=f"The share of a tier's answers that took no longer, from all {result.replications} runs of each; "
+        f"{_short_names(result)[0]} is dashed. Answers: {shares}.",
+    )  # fmt: skip
+
+
+def _pairs(compared: Compared, plots: Sequence[Plot]) -> Markup | str:
+    if not plots:
+        return ""
+    result = compared.result
+    measures = [(name, measure) for name, measure in _measures(result) if result.figures[name].pairs]
+    rows = [
+        (f"{number + 1}", *(_signed(measure, result.figures[name].pairs[number]) for name, measure in measures))
+        for number in range(result.replications)
+    ]
+    grid = Grid("second minus first, by pair", ("pair", *(measure.title for _, measure in measures)), rows)
+    return blocks.section(
+        "by-pair", "Pair by pair",
+        blocks.legend(*_keys(plots[0]), readout="pairs"),
+        blocks.figure("pairs", told="The change of each latency figure in each pair of runs."),
+        blocks.table(grid),
+        note="Second minus first in each pair of runs; the plot in percent of the first's mean. Where all pairs lie on "
+        "one side of zero, no dice turn it round.",
+    )  # fmt: skip
+
+
+def _signed(measure: Measure, value: float) -> str:
+    """A difference without an interval."""
+    return told.difference(measure, Interval(value, None, "paired replications", 1))
+
+
+def _keys(plot: Plot) -> Iterator[Markup]:
+    for curve in plot.curves:
+        yield (blocks.line_key if curve.dashed else blocks.key)(curve.name, curve.colour)
 
 
 def _again(compared: Compared) -> Markup:

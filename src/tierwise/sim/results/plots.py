@@ -11,9 +11,9 @@ from tierwise.report.plots import Axis, Curve, Mark, Plot, Span, log_axis, short
 from tierwise.report.trace_plots import peaked
 from tierwise.scenario.schema import BatteryOut, ClockDrift
 from tierwise.sim.faults import occurrences
+from tierwise.sim.histogram import BINS_A_DECADE
 from tierwise.sim.kernel.tables import TIERS
 from tierwise.sim.results import words as told
-from tierwise.sim.series import BINS_A_DECADE, Series
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tierwise.scenario.schema import Scenario
+    from tierwise.sim.series import Series
     from tierwise.sim.summary import Summary
 
 MOST_POINTS = 1000
@@ -162,7 +163,7 @@ def warm_up(scenario: Scenario) -> list[Mark]:
 
 def distribution(summary: Summary, series: Series) -> list[Plot]:
     """Histogram and cumulative distribution of each tier's latency; nothing where nothing was answered."""
-    histogram = series.histogram
+    histogram = series.latencies.counts
     used = np.flatnonzero(histogram.sum(axis=0))
     latency = summary.end_to_end_ms
     if not len(used) or latency is None:
@@ -170,7 +171,8 @@ def distribution(summary: Summary, series: Series) -> list[Plot]:
     first = int(used[0]) // _HISTOGRAM_BINS * _HISTOGRAM_BINS
     last = -(-(int(used[-1]) + 1) // _HISTOGRAM_BINS) * _HISTOGRAM_BINS
     edges = [
-        short(edge) for edge in (series.bins_ms()[0] * 10.0 ** (np.arange(first, last + 1) / BINS_A_DECADE)).tolist()
+        short(edge)
+        for edge in (series.latencies.bins_ms()[0] * 10.0 ** (np.arange(first, last + 1) / BINS_A_DECADE)).tolist()
     ]
     coarse = edges[::_HISTOGRAM_BINS]
     counts = {tier: histogram[code, first:last] for code, tier in enumerate(TIERS) if histogram[code].any()}

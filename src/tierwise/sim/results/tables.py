@@ -124,7 +124,16 @@ def nodes(summary: Summary) -> Grid:
         )
         for name, node in summary.nodes.items()
     ]  # fmt: skip
-    return Grid("nodes", columns, rows, ("served", "mean batch", "busy", "mean wait, ms", "longest queue"))
+    lost = [
+        title
+        for title, numbers in (
+            ("refused", [node.refused for node in summary.nodes.values()]),
+            ("cut off", [node.cut for node in summary.nodes.values()]),
+        )
+        if any(numbers)
+    ]
+    narrow = ("served", *lost, "mean batch", "busy", "mean wait, ms", *(() if lost else ("longest queue",)))
+    return Grid("nodes", columns, rows, narrow)
 
 
 def _busy(share: float) -> Cell:

@@ -59,6 +59,8 @@ MEASURES = {
 
 
 _BUSY, _LEFT_WAITING = 0.98, 0.02
+_LEAST_POINTS = 0.001
+"""Percentage points: a smaller difference of shares is that of their denominators."""
 
 
 class Objective(msgspec.Struct, frozen=True):
@@ -182,7 +184,9 @@ def interval(measure: Measure, value: Interval) -> str:
 def difference(measure: Measure, value: Interval) -> str:
     """``−1.20 ms ± 0.05 ms``; shares differ by percentage points."""
     size = abs(value.mean)
-    text = f"{100 * size:.3g} pp" if measure.write is words.share else measure.write(size)
+    text = measure.write(size)
+    if measure.write is words.share:
+        text = f"{100 * size:.3g} pp" if not 0 < 100 * size < _LEAST_POINTS else f"<{_LEAST_POINTS} pp"
     sign = "+" if value.mean > 0 else "−" if value.mean < 0 else ""
     return plus_minus(sign + text, value.mean, value.half_width)
 
