@@ -140,6 +140,16 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
             "TIERWISE_DRAIN_S", "--drain-s", "Time that requests under way get to finish when the service stops.", "s"
         ),
     ] = 20.0
+    hang_s: Annotated[
+        float,
+        Setting(
+            "TIERWISE_HANG_S",
+            "--hang-s",
+            "A service whose event loop stands still for so long tells where and ends with code 1, to be restarted; "
+            "0 for never.",
+            "s",
+        ),
+    ] = 20.0
 
 
 class DelaySettings(msgspec.Struct, frozen=True, kw_only=True):
