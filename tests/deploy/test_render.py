@@ -149,7 +149,9 @@ def test_compose_file_is_taken_by_compose(options: Callable[..., DeployOptions])
     need(program="docker-compose")
     out = render(options(target="compose", settings={"TIERWISE_QUEUE_SIZE": "7"})).out
     services = compose_services(out)
-    assert set(services) == {"mosquitto", "edge", "cloud", "prometheus", "influxdb", "grafana"}
+    assert set(services) == {
+        "mosquitto", "edge", "cloud", "prometheus", "influxdb-volume", "influxdb", "grafana",
+    }  # fmt: skip
     assert f"{out / 'model'}:/app/models:ro" in services["edge"]["volumes"]
     assert services["edge"]["environment"]["TIERWISE_QUEUE_SIZE"] == "7"
     assert services["cloud"]["environment"]["TIERWISE_REQUEST_TOPIC"] == "ml/cloud/inference/request"

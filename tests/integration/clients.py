@@ -19,12 +19,12 @@ FEATURES = [0.5] * 32
 TOPICS = [("ml/inference/result/+", 1), ("ml/inference/error/+", 1), ("tierwise/+/status", 1)]
 
 
-def get(port: int, path: str, *, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+def get(port: int, path: str, *, body: dict[str, Any] | None = None, accept: str = "*/*") -> tuple[int, dict[str, Any]]:
     """Status and JSON of one request; (0, {}) where nobody answers."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        headers = {"Content-Type": "application/json"}
-        connection.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers if body else {})
+        headers = {"Accept": accept} | ({"Content-Type": "application/json"} if body else {})
+        connection.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers)
         answer = connection.getresponse()
         content = answer.read()
     except (OSError, http.client.HTTPException):
@@ -48,14 +48,10 @@ class Sensor:
 
     def ask(self, device_id: str, *, topic: str = "ml/inference/request", request_id: str | None = None) -> None:
         """One request; its answer is counted under ``request_id`` or the device."""
-        request = {
-            "device_id": device_id,
-            "timestamp_us": 1,
-            "features": FEATURES,
-            "request_id": request_id or device_id,
-        }
+        name = request_id or device_id
+        request = {"device_id": device_id, "timestamp_us": 1, "features": FEATURES, "request_id": name}
         published = self._client.publish(topic, json.dumps(request), qos=1)
-        self._asked[published.mid] = request["request_id"]
+        self._asked[published.mid] = name
 
     def acknowledged(self) -> dict[str, str]:
         """Requests that the broker has acknowledged, with what it said (``Success``, ``No matching subscribers``)."""
@@ -91,9 +87,13 @@ def sensor(port: int, *, username: str | None = None, password: str | None = Non
     client.reconnect_delay_set(1, 1)
     seen = Sensor(client)
     ready = threading.Event()
+
+    def subscribe(client: paho.Client, *_: object) -> None:
+        client.subscribe(TOPICS)
+
     client.on_message = lambda _client, _data, message: seen.on_message(message)
     client.on_publish = lambda _client, _data, mid, code, _properties: seen.on_acknowledged(mid, str(code))
-    client.on_connect = lambda *_: client.subscribe(TOPICS)
+    client.on_connect = subscribe
     client.on_subscribe = lambda *_: ready.set()
     client.connect("127.0.0.1", port)
     client.loop_start()
