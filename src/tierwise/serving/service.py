@@ -84,7 +84,10 @@ class Service:
                 self._tracer,
             )
             app = http_app(metrics=self.metrics, health=self.health)
-            self._http = HttpServer(app, predict, max_payload_bytes=settings.limits.max_payload_bytes)
+            limits = settings.limits
+            self._http = HttpServer(
+                app, predict, max_payload_bytes=limits.max_payload_bytes, max_connections=limits.max_connections
+            )
             self._serving_http = in_background(self._http.serve(sockets=[listener]), "HTTP")
         if settings.mqtt.endpoint is not None:
             self.mqtt = MqttTransport(

@@ -125,6 +125,14 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_payload_bytes: Annotated[
         int, Setting("TIERWISE_MAX_PAYLOAD_BYTES", "--max-payload-bytes", "Largest request that is read.", "bytes")
     ] = 1_000_000
+    max_connections: Annotated[
+        int,
+        Setting(
+            "TIERWISE_MAX_CONNECTIONS",
+            "--max-connections",
+            "Open HTTP connections; those beyond get 503, and only /health and /metrics a little longer.",
+        ),
+    ] = 1000
     inline_below_ms: Annotated[
         float,
         Setting(
@@ -375,6 +383,7 @@ _LOWEST: dict[tuple[str, ...], float] = {
     ("model", "threads"): 1,
     ("limits", "queue_size"): 1,
     ("limits", "max_payload_bytes"): 1,
+    ("limits", "max_connections"): 1,
     ("influx", "interval_s"): 0.1,
     ("influx", "buffer_points"): 1,
 }
