@@ -207,9 +207,16 @@ class InfluxSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "tierwise"
     bucket: Annotated[
         str | None,
-        Setting("TIERWISE_INFLUX_BUCKET", "--influx-bucket", "Bucket, for POST /api/v2/write instead of /write."),
+        Setting(
+            "TIERWISE_INFLUX_BUCKET",
+            "--influx-bucket",
+            "Bucket, for POST /api/v2/write instead of /write. Needs an organisation.",
+        ),
     ] = None
-    org: Annotated[str | None, Setting("TIERWISE_INFLUX_ORG", "--influx-org", "Organisation of the bucket.")] = None
+    org: Annotated[
+        str | None,
+        Setting("TIERWISE_INFLUX_ORG", "--influx-org", "Organisation of the bucket; any word where there is none."),
+    ] = None
     username: Annotated[
         str | None,
         Setting("TIERWISE_INFLUX_USERNAME", "--influx-username", "User of InfluxDB 1; the token is then the password."),
@@ -331,22 +338,26 @@ def check(settings: ServiceSettings) -> None:
         value: Any = settings
         for name in field.path:
             value = getattr(value, name)
-        allowed = choices(field)
-        if allowed and value is not None and value not in allowed:
-            problems.append(f"{field.setting.option}: expected {', '.join(allowed)}, got {value!r}")
-        if value is not None and field.path in _NO_SIGNS and (not value or set(value) & set(_NO_SIGNS[field.path])):
-            problems.append(
-                f"{field.setting.option}: a name without {' '.join(_NO_SIGNS[field.path])} is needed, got {value!r}"
-            )
-        if field.path in _URLS and not is_url_or_off(value):
-            problems.append(f"{field.setting.option}: expected http(s)://HOST[:PORT][/PATH] or '{OFF}'")
-        lowest = _LOWEST.get(field.path, 0)
-        if field.type in {int, float} and not lowest <= value < float("inf"):
-            problems.append(f"{field.setting.option}: expected a number of at least {lowest}, got {value}")
+        problems += _problems(field, value)
+    if bool(settings.influx.bucket) != bool(settings.influx.org):
+        problems.append("--influx-bucket and --influx-org belong together: InfluxDB 2 needs both")
     if settings.tracing.ratio > 1:
         problems.append(f"--trace-ratio: expected at most 1, got {settings.tracing.ratio}")
     if problems:
         raise ConfigurationError("; ".join(problems))
+
+
+def _problems(field: Field, value: Any) -> Iterator[str]:  # noqa: ANN401 -- of any setting
+    allowed = choices(field)
+    if allowed and value is not None and value not in allowed:
+        yield f"{field.setting.option}: expected {', '.join(allowed)}, got {value!r}"
+    if value is not None and field.path in _NO_SIGNS and (not value or set(value) & set(_NO_SIGNS[field.path])):
+        yield f"{field.setting.option}: a name without {' '.join(_NO_SIGNS[field.path])} is needed, got {value!r}"
+    if field.path in _URLS and not is_url_or_off(value):
+        yield f"{field.setting.option}: expected http(s)://HOST[:PORT][/PATH] or '{OFF}'"
+    lowest = _LOWEST.get(field.path, 0)
+    if field.type in {int, float} and not lowest <= value < float("inf"):
+        yield f"{field.setting.option}: expected a number of at least {lowest}, got {value}"
 
 
 def choices(field: Field) -> tuple[str, ...]:
