@@ -7,7 +7,7 @@ The annotations are the only place where a setting is described. The command lin
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 -- the annotations are read at run time
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
@@ -91,6 +91,15 @@ class MqttSettings(msgspec.Struct, frozen=True, kw_only=True):
             "Group of a shared subscription: replicas of one group divide the requests among themselves.",
         ),
     ] = None
+    protocol: Annotated[
+        Literal["auto", "5", "3.1.1"],
+        Setting(
+            "TIERWISE_MQTT_PROTOCOL",
+            "--mqtt-protocol",
+            "Version of MQTT. auto tries 5 first, which costs 3 s at a start where the broker knows only 3.1.1 and is "
+            "silent about it.",
+        ),
+    ] = "auto"
     username: Annotated[
         str | None, Setting("TIERWISE_MQTT_USERNAME", "--mqtt-username", "User name at the broker.")
     ] = None
@@ -382,6 +391,7 @@ _CHOICES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("tier",): ("device", "edge", "cloud"),
     ("log", "level"): ("debug", "info", "warning", "error"),
     ("log", "format"): ("auto", "json", "text"),
+    ("mqtt", "protocol"): ("auto", "5", "3.1.1"),
     ("model", "runtime"): ("onnx", "litert", "torch", "tflm"),
 }
 _NO_SIGNS: dict[tuple[str, ...], str] = {
