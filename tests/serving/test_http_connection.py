@@ -155,8 +155,11 @@ async def many(service: Service, count: int) -> AsyncIterator[list[tuple[asyncio
 
 
 async def exchange(service: Service, sent: bytes) -> bytes:
-    """All that comes on a new connection until the service closes it."""
+    """All that comes on a new connection until the service closes it; then its place is free again."""
     assert service.http_endpoint is not None
+    assert service._http is not None
+    taken = service._http.server_state.connections
+    before = len(taken)
     reader, writer = await asyncio.open_connection(*service.http_endpoint)
     try:
         writer.write(sent)
@@ -166,6 +169,7 @@ async def exchange(service: Service, sent: bytes) -> bytes:
         return b""
     finally:
         writer.transport.abort()
+        await until(lambda: len(taken) <= before)
 
 
 async def test_connections_beyond_the_limit_are_refused_and_probes_are_answered() -> None:

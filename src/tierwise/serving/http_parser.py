@@ -38,7 +38,7 @@ class HttpLimits(NamedTuple):
     """A client that takes nothing of its answers for so long is cut off."""
     linger_s: float = 2.0
     """After a refusal: a client that is still sending would not see it if the connection were closed at once."""
-    connections: int = 1000
+    connections: int = 900
     """Open connections; a soft limit of 1024 open files, which is usual, leaves room for the rest."""
     spare_connections: int = 8
     """As many more may ask for what tells whether the service is well."""

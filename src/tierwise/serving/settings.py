@@ -141,7 +141,7 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
             "--max-connections",
             "Open HTTP connections; those beyond get 503, and only /health and /metrics a little longer.",
         ),
-    ] = 1000
+    ] = 900
     inline_below_ms: Annotated[
         float,
         Setting(
