@@ -126,7 +126,7 @@ async def test_replicas_come_back_to_a_restarted_broker_under_load(anomaly_detec
 
         async def load() -> None:
             while True:
-                for _ in range(20):
+                for _ in range(5):
                     asked.append(str(len(asked)))
                     asking.ask("sensor1", request_id=asked[-1])
                 await asyncio.sleep(0.02)

@@ -347,16 +347,15 @@ def check(settings: ServiceSettings) -> None:
         value: Any = settings
         for name in field.path:
             value = getattr(value, name)
-        problems += _problems(field, value)
+        problems += problems_of(field, value)
     if bool(settings.influx.bucket) != bool(settings.influx.org):
         problems.append("--influx-bucket and --influx-org belong together: InfluxDB 2 needs both")
-    if settings.tracing.ratio > 1:
-        problems.append(f"--trace-ratio: expected at most 1, got {settings.tracing.ratio}")
     if problems:
         raise ConfigurationError("; ".join(problems))
 
 
-def _problems(field: Field, value: Any) -> Iterator[str]:  # noqa: ANN401 -- of any setting
+def problems_of(field: Field, value: Any) -> Iterator[str]:  # noqa: ANN401 -- of any setting
+    """What is wrong with one value, whatever the others are. Each begins with the option."""
     allowed = choices(field)
     if allowed and value is not None and value not in allowed:
         yield f"{field.setting.option}: expected {', '.join(allowed)}, got {value!r}"
@@ -367,6 +366,8 @@ def _problems(field: Field, value: Any) -> Iterator[str]:  # noqa: ANN401 -- of 
     lowest = _LOWEST.get(field.path, 0)
     if field.type in {int, float} and not lowest <= value < float("inf"):
         yield f"{field.setting.option}: expected a number of at least {lowest}, got {value}"
+    if field.path in _HIGHEST and value > _HIGHEST[field.path]:
+        yield f"{field.setting.option}: expected at most {_HIGHEST[field.path]}, got {value}"
 
 
 def choices(field: Field) -> tuple[str, ...]:
@@ -400,6 +401,7 @@ _NO_SIGNS: dict[tuple[str, ...], str] = {
     ("mqtt", "request_topic"): "+#",
 }
 _URLS = {("influx", "url"), ("tracing", "otlp")}
+_HIGHEST: dict[tuple[str, ...], float] = {("tracing", "ratio"): 1}
 _LOWEST: dict[tuple[str, ...], float] = {
     ("model", "threads"): 1,
     ("limits", "queue_size"): 1,
