@@ -139,7 +139,7 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "TIERWISE_MAX_CONNECTIONS",
             "--max-connections",
-            "Open HTTP connections; those beyond get 503, and only /health and /metrics a little longer.",
+            "Open HTTP connections; one more gets 503. /health and /metrics are answered all the same.",
         ),
     ] = 900
     inline_below_ms: Annotated[
