@@ -43,6 +43,8 @@ class Sensor:
         self.answers: Counter[str] = Counter()
         self.last: dict[str, dict[str, Any]] = {}
         self.statuses: dict[str, str] = {}
+        self.subscribed = 0
+        """How often a broker has confirmed the subscriptions."""
         self._asked: dict[int, str] = {}
         self._acknowledged: dict[int, str] = {}
 
@@ -91,10 +93,14 @@ def sensor(port: int, *, username: str | None = None, password: str | None = Non
     def subscribe(client: paho.Client, *_: object) -> None:
         client.subscribe(TOPICS)
 
+    def confirmed(*_: object) -> None:
+        seen.subscribed += 1
+        ready.set()
+
     client.on_message = lambda _client, _data, message: seen.on_message(message)
     client.on_publish = lambda _client, _data, mid, code, _properties: seen.on_acknowledged(mid, str(code))
     client.on_connect = subscribe
-    client.on_subscribe = lambda *_: ready.set()
+    client.on_subscribe = confirmed
     client.connect("127.0.0.1", port)
     client.loop_start()
     try:
