@@ -2,13 +2,21 @@
 
 Where HTTP is off (``TIERWISE_HTTP=off``) there is nothing to ask and the running process counts as healthy: watch the
 status topic ``tierwise/{service_id}/status`` instead.
+
+A service that was stopped (SIGSTOP) does not end by itself, and Docker does nothing about an unhealthy container: it is
+killed, so that the restart policy brings it back. That needs a container with ``--init``, as in the compose file, since
+the kernel lets nobody inside kill process 1.
 """
 
+import contextlib
 import os
+import signal
 import socket
 import sys
 
 TIMEOUT_S = 2.5
+INITS = ("docker-init", "tini", "catatonit")
+"""Process 1 of a container that was started with ``--init``: whatever it has started is the service."""
 EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  compared with, not listened on
 
 
@@ -31,6 +39,28 @@ def ask(host: str, port: int) -> bytes:
     return b"".join(parts)
 
 
+def read(path: str) -> str:
+    """A file of ``/proc``; nothing where the process has just ended."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123  pathlib is slow to import
+            return file.read()
+    except OSError:
+        return ""
+
+
+def stopped() -> list[int]:
+    """Children of the container's init that wait for a SIGCONT."""
+    if read("/proc/1/comm").strip() not in INITS:
+        return []
+    found = []
+    for name in filter(str.isdecimal, os.listdir("/proc")):  # noqa: PTH208  as above
+        # The program's name, in parentheses before these, may hold anything.
+        state, parent = read(f"/proc/{name}/stat").rpartition(")")[2].split()[:2] or ("", "")
+        if (state, parent) == ("T", "1"):
+            found.append(int(name))
+    return found
+
+
 def main() -> int:
     """Asks once."""
     endpoint = os.environ.get("TIERWISE_HTTP", "0.0.0.0:8080")
@@ -40,6 +70,9 @@ def main() -> int:
         answer = ask(*address(endpoint))
     except OSError as error:
         sys.stderr.write(f"the service does not answer: {error}\n")
+        for pid in stopped():
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                os.kill(pid, signal.SIGKILL)
         return 1
     head, _, body = answer.partition(b"\r\n\r\n")
     sys.stdout.write(body.decode(errors="replace"))

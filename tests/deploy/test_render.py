@@ -149,7 +149,9 @@ def test_compose_file_is_taken_by_compose(options: Callable[..., DeployOptions])
     need(program="docker-compose")
     out = render(options(target="compose", settings={"TIERWISE_QUEUE_SIZE": "7"})).out
     services = compose_services(out)
-    assert set(services) == {"mosquitto", "edge", "cloud", "prometheus", "influxdb", "grafana"}
+    assert set(services) == {
+        "mosquitto", "edge", "cloud", "prometheus", "influxdb-volume", "influxdb", "grafana",
+    }  # fmt: skip
     assert f"{out / 'model'}:/app/models:ro" in services["edge"]["volumes"]
     assert services["edge"]["environment"]["TIERWISE_QUEUE_SIZE"] == "7"
     assert services["cloud"]["environment"]["TIERWISE_REQUEST_TOPIC"] == "ml/cloud/inference/request"
@@ -196,6 +198,9 @@ def test_compose_leaves_the_cloud_out_for_a_model_that_has_nothing_for_it(
         ({"settings": {"MQTT_BROKER_HOST": "tcp://a:1"}}, "MQTT_BROKER_HOST: expected a host name"),
         ({"settings": {"MQTT_BROKER_PORT": "mqtt"}}, "MQTT_BROKER_PORT: expected a port"),
         ({"settings": {"TIERWISE_OTLP": "collector:4318"}}, "TIERWISE_OTLP: expected http"),
+        ({"settings": {"TIERWISE_TRACE_RATIO": "2"}}, "--set TIERWISE_TRACE_RATIO: expected at most 1"),
+        ({"settings": {"TIERWISE_MQTT_PROTOCOL": "4"}}, "--set TIERWISE_MQTT_PROTOCOL: expected auto, 5, 3.1.1"),
+        ({"settings": {"TIERWISE_INFLUX_BUCKET": "b"}}, "--influx-bucket and --influx-org belong together"),
         ({"delivery": "url", "model_url": "http://a:99999/model.yaml"}, "--model-url: expected http"),
         ({"settings": {"MQTT_BROKER_HOST": "localhost"}}, "MQTT_BROKER_HOST: in a pod localhost is the pod itself"),
         ({"target": "dev", "settings": {"TIERWISE_MQTT": "[::1]:1883"}}, "TIERWISE_MQTT: in a pod ::1 is the pod"),
@@ -223,14 +228,16 @@ def test_value_that_would_be_changed_on_the_way_is_refused(
 
 @pytest.mark.parametrize("value", ["a=b", "a#b", "a b", "{a: [1, 2]}", "ä", "a;b|c&d", "%20~!*?<>"])
 def test_other_values_arrive_as_they_are(options: Callable[..., DeployOptions], value: str) -> None:
-    out = render(options(target="minimal", settings={"TIERWISE_INFLUX_ORG": value})).out
+    settings = {"TIERWISE_INFLUX_ORG": value, "TIERWISE_INFLUX_BUCKET": "b"}
+    out = render(options(target="minimal", settings=settings)).out
     assert find(kustomize(out), "ConfigMap", "tierwise-settings")["data"]["TIERWISE_INFLUX_ORG"] == value
 
 
 @pytest.mark.parametrize("value", ["a=b", "a#b", "a b", "{a: [1, 2]}", "a;b|c&d", "%20~!*?<>"])
 def test_other_values_arrive_in_compose(options: Callable[..., DeployOptions], value: str) -> None:
     need(program="docker-compose")
-    out = render(options(target="compose", settings={"TIERWISE_INFLUX_ORG": value})).out
+    settings = {"TIERWISE_INFLUX_ORG": value, "TIERWISE_INFLUX_BUCKET": "b"}
+    out = render(options(target="compose", settings=settings)).out
     assert compose_services(out)["edge"]["environment"]["TIERWISE_INFLUX_ORG"] == value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -16,7 +17,8 @@ from tests.integration.clients import sensor
 from tests.services import service
 from tests.waiting import until
 
-from tierwise.live.processes import free_port
+from tierwise.live.broker import private_broker
+from tierwise.live.processes import free_port, free_ports
 
 if TYPE_CHECKING:
     from tierwise.live.broker import PrivateBroker
@@ -106,6 +108,66 @@ async def test_a_replica_that_is_killed_takes_along_only_what_was_set_aside_for_
             await until(lambda: later <= set(asking.answers), timeout_s=60)
     assert 250 <= len(asking.answers) <= 300
     assert set(asking.answers.values()) == {1}
+
+
+async def test_replicas_come_back_to_a_restarted_broker_under_load(anomaly_detector: Path) -> None:
+    """What was under way may be lost or answered twice, as documented; what is asked afterwards is answered once."""
+    need(program="mosquitto")
+    port = free_port()
+    ports = free_ports(2)
+    asked: list[str] = []
+    async with contextlib.AsyncExitStack() as stack:
+        first = await stack.enter_async_context(private_broker("mosquitto", port=port))
+        asking = stack.enter_context(sensor(port))
+        for number, http in enumerate(ports):
+            options = (*GROUP, "--http", f"127.0.0.1:{http}", "--service-id", f"replica-{number}")
+            await stack.enter_async_context(service("serve", anomaly_detector, first, *options))
+        await until(lambda: len(asking.online()) == 2)
+
+        async def load() -> None:
+            while True:
+                for _ in range(5):
+                    asked.append(str(len(asked)))
+                    asking.ask("sensor1", request_id=asked[-1])
+                await asyncio.sleep(0.02)
+
+        loading = asyncio.create_task(load())
+        stack.callback(loading.cancel)
+        await until(lambda: len(asking.answers) > 200)
+        answered_before = dict(asking.answers)
+        await first.child.stop()
+        asking.statuses.clear()
+        await stack.enter_async_context(private_broker("mosquitto", port=port))
+        await until(lambda: asking.subscribed >= 2, timeout_s=60)
+        # What the client had kept may have been answered before it heard answers again.
+        asked_by_then = len(asked)
+        await until(lambda: len(asking.online()) == 2 and len(asked) > asked_by_then + 100, timeout_s=60)
+        loading.cancel()
+        during = set(asked)
+        # Each request that was published in between has its word from the broker, and its answer if there will be one.
+        await until(lambda: during <= asking.acknowledged().keys(), timeout_s=60)
+        later = [f"later-{number}" for number in range(REQUESTS // 2)]
+        parts = [answered_by(http) for http in ports]
+        for name in later:
+            asking.ask("sensor1", request_id=name)
+        asking.ask("sensor1", request_id="last")
+        await until(lambda: all(asking.answers[name] for name in (*later, "last")), timeout_s=60)
+        taken = [answered_by(http) - before for http, before in zip(ports, parts, strict=True)]
+        said = asking.acknowledged()
+    assert {asking.answers[name] for name in later} == {1}
+    assert min(taken) > 0.25 * len(later), "both are subscribed"
+    assert len(answered_before) > 200
+    assert max(asking.answers[name] for name in during) <= 2, "twice only where the broker lost its word to the device"
+    for name in asked[asked_by_then:]:
+        # A device that speaks MQTT 5 is told when nobody was there to take its request.
+        assert asking.answers[name] == (0 if said[name] == "No matching subscribers" else 1), name
+
+
+async def test_a_device_is_told_that_no_replica_is_there(broker: PrivateBroker) -> None:
+    with sensor(broker.port) as asking:
+        asking.ask("sensor1")
+        await until(lambda: bool(asking.acknowledged()))
+    assert asking.acknowledged() == {"sensor1": "No matching subscribers"}
 
 
 async def test_every_replica_answers_without_a_group(anomaly_detector: Path, broker: PrivateBroker) -> None:

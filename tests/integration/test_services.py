@@ -122,6 +122,14 @@ async def test_a_hundred_requests_at_once_wait_side_by_side_in_the_cloud(
     assert took_s < 2.0, "one after the other they would take 10 s"
 
 
+async def test_the_version_of_mqtt_can_be_chosen(anomaly_detector: Path, broker: PrivateBroker) -> None:
+    features, _ = samples(anomaly_detector, 1)
+    options = (*NO_HTTP, "--mqtt-protocol", "3.1.1")
+    async with service("serve", anomaly_detector, broker, *options) as child, device_on(broker) as device:
+        assert "(MQTT 3.1.1)" in await child.wait_line("connected to the MQTT broker")
+        assert "prediction" in (await device.ask(request(features[0])))[1]
+
+
 async def test_the_service_survives_a_restart_of_the_broker(anomaly_detector: Path) -> None:
     need(program="mosquitto")
     features, _ = samples(anomaly_detector, 1)

@@ -65,6 +65,31 @@ async def test_service_may_start_before_its_broker(caplog: pytest.LogCaptureFixt
             await inbox.holds(1)
 
 
+async def test_tries_are_told_at_growing_distance_and_the_recovery_with_their_number(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "tierwise.messaging")
+    need(program="mosquitto")
+    port = free_port()
+
+    def tries(*levels: int) -> list[str]:
+        told = [record for record in caplog.records if record.levelno in levels]
+        return [record.getMessage() for record in told if "next try in" in record.getMessage()]
+
+    settings = MqttConnectionSettings(host="127.0.0.1", port=port, backoff_base_s=0.001, backoff_cap_s=0.01)
+    async with MqttConnection(settings) as connection:
+        await eventually(lambda: len(tries(logging.DEBUG, logging.WARNING)) >= 40)
+        all_tries = tries(logging.DEBUG, logging.WARNING)
+        loud = [message for message in all_tries if message in tries(logging.WARNING)]
+        async with private_broker("mosquitto", port=port):
+            await eventually(lambda: connection.connected)
+            failed = len(tries(logging.DEBUG, logging.WARNING))
+            (recovery,) = [record.getMessage() for record in caplog.records if "connected to" in record.getMessage()]
+    assert [message.rpartition(": ")[2] for message in loud[:6]] == ["1)", "2)", "4)", "8)", "16)", "32)"]
+    assert "cannot reach the MQTT broker" in loud[0]
+    assert recovery.endswith(f" after {failed} failed tries")
+
+
 async def test_unacknowledged_message_is_delivered_again_in_the_same_session(broker: PrivateBroker) -> None:
     inbox = Inbox(acknowledge=False)
     async with connected(broker, "a", on_message=inbox, session_expiry_s=60) as connection:

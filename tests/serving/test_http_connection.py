@@ -136,6 +136,90 @@ async def connected(service: Service) -> AsyncIterator[Client]:
         writer.transport.abort()
 
 
+@contextlib.asynccontextmanager
+async def many(service: Service, count: int) -> AsyncIterator[list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]:
+    """That many connections that the service has accepted, one after the other."""
+    assert service.http_endpoint is not None
+    assert service._http is not None
+    taken = service._http.server_state.connections
+    opened = []
+    try:
+        for number in range(count):
+            opened.append(await asyncio.open_connection(*service.http_endpoint))
+            while len(taken) <= number:
+                await asyncio.sleep(0.001)
+        yield opened
+    finally:
+        for _, writer in opened:
+            writer.transport.abort()
+
+
+async def exchange(service: Service, sent: bytes) -> bytes:
+    """All that comes on a new connection until the service closes it; then its place is free again."""
+    assert service.http_endpoint is not None
+    assert service._http is not None
+    taken = service._http.server_state.connections
+    before = len(taken)
+    reader, writer = await asyncio.open_connection(*service.http_endpoint)
+    try:
+        writer.write(sent)
+        async with asyncio.timeout(20):
+            return await reader.read()
+    except ConnectionResetError:  # it was closed before all that was sent had been read
+        return b""
+    finally:
+        writer.transport.abort()
+        await until(lambda: len(taken) <= before)
+
+
+async def test_connections_beyond_the_limit_are_refused_and_probes_are_answered() -> None:
+    with limits(connections=3, spare_connections=2):
+        async with running() as (service, _), many(service, 3) as opened:
+            got = await exchange(service, PREDICT + PREDICT)
+            assert got.count(b"HTTP/1.1 503 ") == 1
+            assert b"retry-after: 1\r\n" in got
+            assert b"connection: close\r\n" in got
+            assert json.loads(got.partition(b"\r\n\r\n")[2]) == {
+                "error": "3 connections are open already (--max-connections)"
+            }
+            assert b"503" in (await exchange(service, HEALTH.replace(b"/health", b"/else"))).split(b"\r\n")[0]
+            for path in (b"/health", b"/health/live", b"/metrics"):
+                got = await exchange(service, HEALTH.replace(b"/health", path) + PREDICT)
+                assert got.startswith(b"HTTP/1.1 200 ")
+                assert got.count(b"HTTP/1.1 ") == 1
+                assert b"connection: close\r\n" in got
+            assert b'tierwise_requests_total{code="overloaded"' in got
+            # Those that have a place keep it, and one that leaves makes room.
+            for _, writer in opened:
+                writer.write(PREDICT)
+            for reader, _ in opened:
+                assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+            opened[0][1].transport.abort()
+            assert service._http is not None
+            taken = service._http.server_state.connections
+            await until(lambda: len(taken) == 2)
+            again = await exchange(service, PREDICT.replace(b"host: x", b"host: x\r\nconnection: close"))
+            assert again.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_places_for_probes_are_limited_too() -> None:
+    with limits(connections=1, spare_connections=1, spare_s=60):
+        async with running() as (service, _), many(service, 2) as opened:
+            assert (await exchange(service, b"")).startswith(b"HTTP/1.1 503 ")
+            for (reader, writer), sent in zip(opened, (PREDICT, HEALTH), strict=True):
+                writer.write(sent)
+                assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_places_for_probes_are_held_for_a_short_time() -> None:
+    with limits(connections=1, spare_s=0.05):
+        async with running() as (service, _), many(service, 1) as opened:
+            assert await exchange(service, b"") == b""
+            assert (await exchange(service, HEALTH[:-2])).startswith(b"HTTP/1.1 408 ")
+            opened[0][1].write(PREDICT)
+            assert (await opened[0][0].readline()).startswith(b"HTTP/1.1 200 ")
+
+
 async def test_client_that_does_not_read_is_not_read_from() -> None:
     count = 20_000
     async with running() as (service, _), connected(service) as client:
@@ -260,7 +344,7 @@ async def test_body_that_is_too_large_is_refused_before_it_comes(latency_ms: flo
 
 async def test_refusal_of_head_has_no_body() -> None:
     async with running() as (service, _), connected(service) as client:
-        client.writer.write(b"HEAD /health HTTP/1.1\r\ncontent-length: 2001\r\n\r\n")
+        client.writer.write(b"HEAD /health HTTP/1.1\r\nhost: x\r\ncontent-length: 2001\r\n\r\n")
         async with asyncio.timeout(20):
             got = await client.reader.read()
         assert got.startswith(b"HTTP/1.1 413 ")

@@ -10,7 +10,7 @@ from tierwise.serving.http_parser import HttpLimits, HttpRequest, RefusedError, 
 
 POST = b"POST /predict?a=%20b HTTP/1.1\r\nHost: x\r\nX-Some: Thing\r\nContent-Length: 4\r\n\r\nbody"
 GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
-CHUNKED = b"POST /a%2Fb HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nbo\r\n2\r\ndy\r\n0\r\n\r\n"
+CHUNKED = b"POST /a%2Fb HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nbo\r\n2\r\ndy\r\n0\r\n\r\n"
 LIMITS = HttpLimits(body_bytes=100_000, request_bytes=200_000)
 
 
@@ -47,7 +47,7 @@ def test_it_does_not_matter_how_requests_are_cut() -> None:
     [
         b"",
         b"nonsense\r\n\r\n",
-        b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n" + GET,
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" + GET,
         POST.replace(b"4", b"4\r\nTransfer-Encoding: chunked"),
         POST.replace(b"4", b"4\r\nContent-Length: 4"),
         POST.replace(b"4", b"100001"),
@@ -55,8 +55,10 @@ def test_it_does_not_matter_how_requests_are_cut() -> None:
         GET.replace(b"x", b"x\r\n y"),
         GET.replace(b"x", b"x\ny: z"),
         GET.replace(b"/health", b"/h\xc3\xa9alth"),
-        b"OPTIONS * HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n" + CHUNKED,
-        b"CONNECT / HTTP/1.1\r\n\r\n" + GET,
+        b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n" + CHUNKED,
+        b"CONNECT / HTTP/1.1\r\nHost: x\r\n\r\n" + GET,
+        b"GET / HTTP/1.1\r\n\r\n" + GET,
+        GET.replace(b"Host: x", b"Host: x\r\nHost: x"),
     ],
 )
 def test_one_cut_anywhere_changes_nothing(ending: bytes) -> None:
@@ -89,7 +91,10 @@ def test_trailers_do_not_pass_for_headers() -> None:
     parser.feed(CHUNKED[:-2] + trailers)
     assert not parser.expects_continue
     parser.feed(b"\r\n" + GET)
-    assert [request.headers for request in parser.ready] == [[(b"transfer-encoding", b"chunked")], [(b"host", b"x")]]
+    assert [request.headers for request in parser.ready] == [
+        [(b"host", b"x"), (b"transfer-encoding", b"chunked")],
+        [(b"host", b"x")],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -115,14 +120,30 @@ def test_many_requests_in_one_long_read() -> None:
 @pytest.mark.parametrize(
     ("head", "keep_alive"),
     [
-        (b"GET / HTTP/1.1\r\n\r\n", True),
-        (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", False),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", True),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", False),
         (b"GET / HTTP/1.0\r\n\r\n", False),
         (b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", False),
     ],
 )
 def test_who_keeps_the_connection(head: bytes, keep_alive: bool) -> None:  # noqa: FBT001 -- a parameter of the test
     assert parsed(head)[0].keep_alive is keep_alive
+
+
+@pytest.mark.parametrize(
+    "host",
+    [b"", b"x", b"x:80", b"x:", b"a_b.example-1.org", b"127.0.0.1:8080", b"[::1]", b"[fe80::1%25eth0]:81", b"%41.x"],
+)
+def test_hosts_of_every_form(host: bytes) -> None:
+    assert parsed(GET.replace(b"Host: x", b"Host: " + host))[0].target.path == "/health"
+
+
+def test_http_1_0_needs_no_host() -> None:
+    assert parsed(b"GET /health HTTP/1.0\r\n\r\n")[0].target.path == "/health"
+
+
+def test_trailers_are_no_second_host() -> None:
+    assert len(parsed(CHUNKED[:-2] + b"Host: y\r\n\r\n")) == 1
 
 
 @pytest.mark.parametrize("offer", [b"h2c", b"websocket"])
@@ -153,7 +174,14 @@ def test_what_is_expected_before_the_body() -> None:
         (b"GET http:///x HTTP/1.1\r\n\r\n", 400, "not a valid HTTP request"),
         (b"GET /\r\n\r\n", 505, "HTTP/0.9 is not supported"),
         (b"POST /predict HTTP/2.0\r\n\r\n", 505, "HTTP/2.0 is not supported"),
-        (b"CONNECT /x HTTP/1.1\r\n\r\n", 501, "CONNECT"),
+        (b"CONNECT /x HTTP/1.1\r\nHost: x\r\n\r\n", 501, "CONNECT"),
+        (GET.replace(b"Host: x\r\n", b""), 400, "HTTP/1.1 needs a Host header"),
+        (GET.replace(b"Host: x", b"Host: x\r\nhost: x"), 400, "more than one Host header"),
+        (b"GET / HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n", 400, "more than one Host header"),
+        (GET.replace(b"Host: x", b"Host: x, y"), 400, "the Host header is no host"),
+        (GET.replace(b"Host: x", b"Host: x/y"), 400, "the Host header is no host"),
+        (GET.replace(b"Host: x", b"Host: u@x"), 400, "the Host header is no host"),
+        (GET.replace(b"Host: x", b"Host: x:y"), 400, "the Host header is no host"),
         (b"GET / HTTP/1.1\r\nx: " + b"y" * 80_000, 431, "the headers have more than 32768 bytes"),
         (POST.replace(b"h: 4", b"h: 100001")[:-4], 413, "more than 100000 bytes (--max-payload-bytes)"),
         (CHUNKED[:-5] + b"186a0\r\n" + b"y" * 100_000, 413, "more than 100000 bytes (--max-payload-bytes)"),

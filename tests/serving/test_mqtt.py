@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import struct
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 import mqtt5
 import msgspec
@@ -20,7 +17,6 @@ from tests.sensor_client import REQUEST_TOPIC, device_on
 from tests.serving.fakes import served
 from tests.waiting import until
 from tierwise.core.errors import BrokerError, ConfigurationError
-from tierwise.messaging.settings import MqttConnectionSettings
 from tierwise.serving.mqtt import connection_settings
 from tierwise.serving.service import Service
 from tierwise.serving.settings import (
@@ -139,20 +135,18 @@ async def test_requests_far_too_large_are_told_and_counted(
     broker: PrivateBroker, protocol: str, payload_bytes: int
 ) -> None:
     payload = b'{"device_id": "s1", "timestamp_us": 5, "features": ['.ljust(payload_bytes, b"1")
-    settings = MqttConnectionSettings(host=broker.host, port=broker.port, protocol=protocol)  # type: ignore[arg-type]  # 5 or 3.1.1
-    with mock.patch("tierwise.serving.mqtt.MqttConnectionSettings", functools.partial(replace, settings)):
-        async with serving(broker) as service, device_on(broker) as device:
-            assert service.mqtt is not None
-            assert service.mqtt.connection.protocol == protocol
-            topic, message = await device.ask(payload)
-            assert topic == "ml/inference/error/s1"
-            assert (message["device_id"], message["timestamp_us"]) == ("s1", 5)
-            assert message["error"]["code"] == "too_large"
-            assert f"{payload_bytes} bytes, the limit is 1000000" in message["error"]["message"]
-            assert (await device.ask(GOOD))[1]["prediction"] == 10.0
-            service.metrics.count()
-            labels = 'code="too_large",model="sum",tier="edge",transport="mqtt",version="1"'
-            assert f"tierwise_requests_total{{{labels}}} 1.0" in service.metrics.text().decode()
+    async with serving(broker, protocol=protocol) as service, device_on(broker) as device:
+        assert service.mqtt is not None
+        assert service.mqtt.connection.protocol == protocol
+        topic, message = await device.ask(payload)
+        assert topic == "ml/inference/error/s1"
+        assert (message["device_id"], message["timestamp_us"]) == ("s1", 5)
+        assert message["error"]["code"] == "too_large"
+        assert f"{payload_bytes} bytes, the limit is 1000000" in message["error"]["message"]
+        assert (await device.ask(GOOD))[1]["prediction"] == 10.0
+        service.metrics.count()
+        labels = 'code="too_large",model="sum",tier="edge",transport="mqtt",version="1"'
+        assert f"tierwise_requests_total{{{labels}}} 1.0" in service.metrics.text().decode()
 
 
 async def test_properties_far_too_large_are_told(broker: PrivateBroker) -> None:

@@ -145,7 +145,9 @@ async def run_demo(settings: DemoSettings, listener: Listener | None = None) -> 
         ids = [*(spec.service_id for spec in specs), _device_id(token)]
         watch = await stack.enter_async_context(StatusWatch(broker.settings, ids, is_shared=broker.is_shared))
         services = {
-            spec: await stack.enter_async_context(started(spec, broker.address, is_shared=broker.is_shared))
+            spec: await stack.enter_async_context(
+                started(spec, broker.address, is_shared=broker.is_shared, protocol=broker.settings.protocol)
+            )
             for spec in specs
         }
         # The services take seconds to start; meanwhile the firmware is built.

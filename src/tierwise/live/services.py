@@ -41,17 +41,18 @@ class ServiceSpec:
     latency_ms: float = 0.0
     """One-way delay to configure; 0 for none."""
 
-    def command(self, broker: str) -> list[str]:
-        """The command that starts it against the broker at HOST:PORT."""
+    def command(self, broker: str, protocol: str) -> list[str]:
+        """The command that starts it against the broker at HOST:PORT, which speaks that version of MQTT."""
         return [
             sys.executable, "-m", "tierwise", "cloud" if self.tier == "cloud" else "serve",
             "--tier", self.tier, "--service-id", self.service_id, "--model", str(self.model), "--runtime", self.runtime,
-            "--mqtt", broker, "--http", "off", "--request-topic", self.topic, "--latency-ms", f"{self.latency_ms:g}",
+            "--mqtt", broker, "--mqtt-protocol", protocol, "--http", "off", "--request-topic", self.topic,
+            "--latency-ms", f"{self.latency_ms:g}",
         ]  # fmt: skip
 
 
 @contextlib.asynccontextmanager
-async def started(spec: ServiceSpec, broker: str, *, is_shared: bool) -> AsyncIterator[Child]:
+async def started(spec: ServiceSpec, broker: str, *, is_shared: bool, protocol: str = "auto") -> AsyncIterator[Child]:
     """Runs a service for the length of the block; it may not be ready yet.
 
     Settings of services in this process's environment are not meant for it, but the credentials are, where the broker
@@ -61,7 +62,7 @@ async def started(spec: ServiceSpec, broker: str, *, is_shared: bool) -> AsyncIt
     # An empty variable counts as not set.
     hidden = {name: "" for name in os.environ if name.startswith(_OURS) and name not in kept}
     log = logging.getLogger(f"{__name__}.{spec.tier}")
-    command = spec.command(broker)
+    command = spec.command(broker, protocol)
     async with child_process(command, name=f"{spec.tier} service", env=hidden, on_line=log.info) as child:
         yield child
 

@@ -86,6 +86,8 @@ class MqttConnection:
         self._ended: TierwiseError | None = None
         self._task: asyncio.Task[None] | None = None
         self._ever_connected = False
+        self._failed_tries = 0
+        """To connect, since the last connection."""
 
     # --- life
 
@@ -250,12 +252,21 @@ class MqttConnection:
                 if settings.fail_fast and not self._ever_connected:
                     return self._give_up(error)
                 reason = error
+                self._failed_tries += 1
             finally:
                 self._lost()
             limit = min(settings.backoff_cap_s, settings.backoff_base_s * 2 ** min(attempt, 32))
             delay = random.uniform(0, limit)  # noqa: S311  (no secret, it spreads reconnects)
             attempt += 1
-            _log.warning("%s; next try in %.1f s", reason, delay)
+            # The first, the second, the fourth ...: a broker that is away for a night does not fill the log.
+            is_told = attempt & (attempt - 1) == 0
+            _log.log(
+                logging.WARNING if is_told else logging.DEBUG,
+                "%s; next try in %.1f s (failed tries so far: %d)",
+                reason,
+                delay,
+                self._failed_tries,
+            )
             await asyncio.sleep(delay)
 
     async def _open(self) -> Wire:
@@ -302,7 +313,9 @@ class MqttConnection:
         self._ever_connected = True
         self._connected = True
         self._announce()
-        _log.info("connected to %s (MQTT %s) as %s", self._where, self.protocol, self._client_id)
+        after = f" after {self._failed_tries} failed tries" if self._failed_tries else ""
+        self._failed_tries = 0
+        _log.info("connected to %s (MQTT %s) as %s%s", self._where, self.protocol, self._client_id, after)
         self._tell(connected=True)
 
     def _tell(self, *, connected: bool) -> None:

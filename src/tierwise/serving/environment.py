@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import types
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from tierwise.core.errors import ConfigurationError
 from tierwise.core.suggest import did_you_mean
 from tierwise.serving.endpoints import parse_endpoint
-from tierwise.serving.settings import Endpoint, Field, build, fields
+from tierwise.serving.settings import Endpoint, Field, build, fields, problems_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,22 +39,32 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
 
 
 def problems(environment: Mapping[str, str]) -> list[str]:
-    """What a service with these variables would refuse at its start, a line a variable."""
+    """What a service with these variables would refuse at its start: a line a variable, else what they are together."""
     by_name = {field.setting.env: field for field in fields()}
-    found = []
+    found: list[str] = []
+    values: dict[tuple[str, ...], Any] = {("model", "path"): Path("model")}
     for name, text in environment.items():
         if (field := by_name.get(name)) is None or not text:
             continue
         try:
-            build({("model", "path"): Path("model"), field.path: _value(field, text)})
+            values[field.path] = _value(field, text)
         except ConfigurationError as error:
-            what = str(error).removeprefix(f"{field.setting.option}: ").removeprefix(f"{name}: ")
-            found.append(f"{name}: {what}")
+            found.append(f"{name}: {str(error).removeprefix(f'{name}: ')}")
+        else:
+            told = problems_of(field, values[field.path])
+            found += [f"{name}: {what.removeprefix(f'{field.setting.option}: ')}" for what in told]
+    if not found:
+        try:
+            build(values)
+        except ConfigurationError as error:
+            found.append(str(error))
     return found
 
 
 def plain_type(kind: Any) -> Any:  # noqa: ANN401 -- a type
-    """The type of a setting that may also be ``None``."""
+    """The type of a setting that may also be ``None``, or only certain words."""
+    if get_origin(kind) is Literal:
+        return str
     if get_origin(kind) in {Union, types.UnionType}:
         return next(part for part in get_args(kind) if part is not type(None))
     return kind

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 
-from tierwise.core.errors import InvalidRequestError
+from tierwise.core.errors import InvalidRequestError, OverloadedError
 from tierwise.serving import http_asgi
 from tierwise.serving.http_parser import HttpLimits, RefusedError, RequestParser
 from tierwise.serving.http_response import UNEXPECTED, Renderer, error_response
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from tierwise.serving.http_parser import HttpRequest
     from tierwise.serving.http_response import Response
     from tierwise.serving.predict import PredictEndpoint
+
+FOR_PROBES = frozenset({"/health", "/health/live", "/metrics"})
+"""What is answered also when too many connections are open."""
 
 log = logging.getLogger("tierwise.http")
 
@@ -73,12 +76,22 @@ class HttpConnection(asyncio.Protocol):
         """All is said, and the client has a moment to hear it."""
         self._dropped = 0
         self._unsent = 0
+        self._is_spare = False
+        """All connections but those for probes are taken."""
 
     # --- the event loop and uvicorn call these
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as sockets have it
         """A client has come, and has to send a request in time."""
         self.transport = transport
+        limits, others = self.limits, len(self._server.connections)
+        if others >= limits.connections:
+            if others >= limits.connections + limits.spare_connections:
+                transport.write(self._rendered(_too_many(limits), None, keep_alive=False))
+                transport.close()
+                return
+            self._is_spare = True
+            self.limits = limits._replace(request_s=limits.spare_s)
         self._server.connections.add(self)  # type: ignore[arg-type]  # it names its own protocols only
         self._timer.set(self.limits.request_s)
 
@@ -163,6 +176,11 @@ class HttpConnection(asyncio.Protocol):
 
     def _answer(self, request: HttpRequest) -> None:
         self._request = request
+        if self._is_spare:
+            request.keep_alive = False
+            if request.target.path not in FOR_PROBES:
+                self._respond(self._too_many_for(request))
+                return
         if not _is_predict(request):
             self._is_late = True
             self._task = self._loop.create_task(self._call_app(request))
@@ -175,6 +193,11 @@ class HttpConnection(asyncio.Protocol):
             log.exception("a request failed unexpectedly", exc_info=error)
             self._fail()
         self._is_late = self._request is not None
+
+    def _too_many_for(self, request: HttpRequest) -> Response:
+        if _is_predict(request):
+            return self.endpoint.refuse(_too_many_error(self.limits), request.headers)
+        return _too_many(self.limits)
 
     def _fail(self) -> None:
         if self._request is None:  # it is answered already
@@ -289,6 +312,15 @@ class HttpConnection(asyncio.Protocol):
             self.transport.pause_reading()
         else:
             self.transport.resume_reading()
+
+
+def _too_many_error(limits: HttpLimits) -> OverloadedError:
+    return OverloadedError(f"{limits.connections} connections are open already (--max-connections)")
+
+
+def _too_many(limits: HttpLimits) -> Response:
+    error = _too_many_error(limits)
+    return error_response(503, str(error), (b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
 
 
 def _is_predict(request: HttpRequest) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections import deque
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -16,6 +17,8 @@ _PIECE_BYTES = 16_384
 """Received bytes are counted in such pieces, so a limit may be exceeded by two of them."""
 
 
+_HOST = re.compile(rb"(?:\[[\w.:~%!$&'()*+,;=-]+\]|[\w.~%!$&'()*+,;=-]*)(?::[0-9]*)?")
+"""RFC 3986, 3.2.2: a name or address and perhaps a port; it may be empty."""
 _VERSIONS = ("1.1", "1.0")
 """httptools takes others too, among them 0.9 for a request line that was cut short."""
 
@@ -35,6 +38,12 @@ class HttpLimits(NamedTuple):
     """A client that takes nothing of its answers for so long is cut off."""
     linger_s: float = 2.0
     """After a refusal: a client that is still sending would not see it if the connection were closed at once."""
+    connections: int = 900
+    """Open connections; a soft limit of 1024 open files, which is usual, leaves room for the rest."""
+    spare_connections: int = 8
+    """As many more may ask for what tells whether the service is well."""
+    spare_s: float = 5.0
+    """From such a connection until its request is complete."""
 
 
 class RefusedError(Exception):
@@ -81,6 +90,7 @@ class RequestParser:
         self._bytes = 0
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
+        self._host: bytes | None = None
         self._length = 0
         self._body: bytes | bytearray = b""
         self._start()
@@ -148,6 +158,7 @@ class RequestParser:
         self._bytes = 0
         self._url = b""
         self._headers = []
+        self._host = None
         self._length = 0
 
     def on_url(self, url: bytes) -> None:
@@ -161,6 +172,10 @@ class RequestParser:
         name = name.lower()
         if name == b"content-length":
             self._length = int(value.strip().lstrip(b"0") or 0)  # httptools has checked it, and allows any zeros
+        elif name == b"host":
+            if self._host is not None:
+                raise RefusedError(400, InvalidRequestError("not a valid HTTP request: more than one Host header"))
+            self._host = value
         elif name == b"expect":
             self.expects_continue = value.lower() == b"100-continue"
         self._headers.append((name, value))
@@ -171,6 +186,11 @@ class RequestParser:
         version = parser.get_http_version()
         if version not in _VERSIONS:
             raise RefusedError(505, InvalidRequestError(f"HTTP/{version} is not supported, HTTP/1.1 is"))
+        if self._host is None:
+            if version != "1.0":
+                raise RefusedError(400, InvalidRequestError("not a valid HTTP request: HTTP/1.1 needs a Host header"))
+        elif not _is_host(self._host):
+            raise RefusedError(400, InvalidRequestError("not a valid HTTP request: the Host header is no host"))
         self.head = HttpRequest(
             parser.get_method(),
             _target(self._url),
@@ -214,6 +234,11 @@ def _target(url: bytes) -> Target:
     parsed = httptools.parse_url(url)
     raw_path = parsed.path or b"/"
     return Target(unquote(raw_path.decode("ascii")), raw_path, parsed.query or b"")
+
+
+@functools.lru_cache(maxsize=64)
+def _is_host(value: bytes) -> bool:
+    return _HOST.fullmatch(value) is not None
 
 
 def _too_large(message: str) -> RefusedError:

@@ -32,10 +32,14 @@ SPARE_BYTES = 2**24
 class HttpServer(uvicorn.Server):
     """uvicorn without its own signal handling: the service decides when it stops."""
 
-    def __init__(self, app: ASGIApp, predict: PredictEndpoint, *, max_payload_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, predict: PredictEndpoint, *, max_payload_bytes: int, max_connections: int) -> None:
         class Connection(HttpConnection):
             endpoint = predict
-            limits = HttpLimits(body_bytes=max_payload_bytes, request_bytes=max_payload_bytes + SPARE_BYTES)
+            limits = HttpLimits(
+                body_bytes=max_payload_bytes,
+                request_bytes=max_payload_bytes + SPARE_BYTES,
+                connections=max_connections,
+            )
             renderer = Renderer()
 
         config = uvicorn.Config(

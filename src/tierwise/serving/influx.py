@@ -43,7 +43,8 @@ FAREWELL_S = 2.0
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 
-_REFUSED = frozenset({400, 413, 422})
+_TOO_LARGE = 413
+_REFUSED = frozenset({400, _TOO_LARGE, 422})
 """The points are at fault: sending them again cannot help. Anything else may be repaired on the other side."""
 
 log = logging.getLogger("tierwise.influx")
@@ -111,6 +112,7 @@ class InfluxWriter:
         self._delivering: asyncio.Task[None] | None = None
         self._since_ns = monotonic_ns()
         self._is_failing = False
+        self._batch_points = BATCH_POINTS
         metrics.listen(self.points.add)
         metrics.watch(INFLUX_WRITTEN, lambda: self.written)
         metrics.watch(INFLUX_DROPPED, lambda: self.refused + self.buffer.dropped)
@@ -182,19 +184,23 @@ class InfluxWriter:
 
     async def _write_batch(self) -> float | None:
         """Writes the oldest points. ``None`` when that is settled, else the least time to wait before the next try."""
-        lines = self.buffer.take(BATCH_POINTS)
-        settled = False
+        lines = self.buffer.take(self._batch_points)
+        settled = is_too_much = False
         try:
             # Compressing takes milliseconds after an outage; zlib lets the requests run meanwhile.
             body = await asyncio.to_thread(gzip.compress, b"\n".join(lines), 6)
             reply = await post(self._url, body, self._headers, tls=self._tls, timeout_s=TIMEOUT_S)
-            settled = reply.status // 100 == 2 or reply.status in _REFUSED  # noqa: PLR2004 -- HTTP's success
+            is_too_much = reply.status == _TOO_LARGE and len(lines) > 1
+            settled = not is_too_much and (reply.status // 100 == 2 or reply.status in _REFUSED)  # noqa: PLR2004 -- HTTP's success
         except TransportError as error:
             self._failed(str(error))
             return 0.0
         finally:
             if not settled:
                 self.buffer.put_back(lines)
+        if is_too_much:  # for a proxy, mostly
+            self._batch_points = len(lines) // 2
+            return None
         if not settled:
             self._failed(_reason(reply))
             return _retry_after_s(reply)
@@ -224,7 +230,7 @@ def write_url(settings: InfluxSettings) -> str:
     """Where points are posted to."""
     base = settings.url.rstrip("/")
     if settings.bucket is not None:
-        query = {"bucket": settings.bucket, "precision": "ns"} | ({"org": settings.org} if settings.org else {})
+        query = {"org": settings.org or "", "bucket": settings.bucket, "precision": "ns"}
         return f"{base}/api/v2/write?{urlencode(query)}"
     return f"{base}/write?{urlencode({'db': settings.database, 'precision': 'ns'})}"
 
@@ -237,9 +243,11 @@ def authorization(settings: InfluxSettings) -> dict[str, str]:
             token = settings.token_file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"cannot read {settings.token_file} (--influx-token-file): {error}") from error
-    if settings.username is not None:
+    if settings.username is not None and settings.bucket is None:
         pair = base64.b64encode(f"{settings.username}:{token}".encode()).decode()
         return {"Authorization": f"Basic {pair}"}
+    if settings.username is not None:  # InfluxDB 1.8 wants it so at its /api/v2/write
+        token = f"{settings.username}:{token}"
     if not token:
         return {}
     if not (token.isascii() and token.isprintable()):

@@ -147,6 +147,7 @@ def connection_settings(
     return MqttConnectionSettings(
         host=endpoint.host,
         port=endpoint.port,
+        protocol=settings.protocol,
         client_id_prefix=f"tierwise-{service_id}",
         # A request that was delivered but not answered when the connection broke is delivered again. Not in a group:
         # there the broker would keep giving requests to a member that is gone.

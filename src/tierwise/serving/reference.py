@@ -49,13 +49,15 @@ Of the process itself, as every Prometheus client library names them:
 
 `--influx http://HOST:8086` (`TIERWISE_INFLUX`) writes these measurements every `TIERWISE_INFLUX_INTERVAL_S` seconds in
 line protocol to `POST /write?db=…`, which InfluxDB 1, 2 and 3 understand, or with `--influx-bucket` to
-`/api/v2/write`. All fields are floats, timestamps are nanoseconds. Backslashes and control characters in names are
-written as `_`. The database must exist (InfluxDB 3 creates it).
+`/api/v2/write` of InfluxDB 2, which also wants `--influx-org`; InfluxDB 1.8 (bucket `DATABASE/POLICY`) and 3 ignore it.
+All fields are floats, timestamps are nanoseconds. Backslashes and control characters in names are written as `_`. The
+database must exist (InfluxDB 3 creates it).
 
 {measurements}
 
 While InfluxDB is down, points wait in a buffer (the oldest go when it is full) and are delivered in order later. No
-request waits for any of it. Points that InfluxDB refuses (400, 413, 422) are dropped; both kinds of loss are counted.
+request waits for any of it. What it or a proxy finds too large (413) is sent in parts; points that InfluxDB refuses
+(400, 422, a single one with 413) are dropped; both kinds of loss are counted.
 
 {influx_settings}
 

@@ -25,6 +25,7 @@ from tierwise.serving.predict import PredictEndpoint
 from tierwise.serving.settings import OFF
 from tierwise.serving.stats import Stats
 from tierwise.serving.tracing import Tracer
+from tierwise.serving.watchdog import watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator
@@ -83,7 +84,10 @@ class Service:
                 self._tracer,
             )
             app = http_app(metrics=self.metrics, health=self.health)
-            self._http = HttpServer(app, predict, max_payload_bytes=settings.limits.max_payload_bytes)
+            limits = settings.limits
+            self._http = HttpServer(
+                app, predict, max_payload_bytes=limits.max_payload_bytes, max_connections=limits.max_connections
+            )
             self._serving_http = in_background(self._http.serve(sockets=[listener]), "HTTP")
         if settings.mqtt.endpoint is not None:
             self.mqtt = MqttTransport(
@@ -205,7 +209,8 @@ def run_service(settings: ServiceSettings) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        await Service(settings, model).serve_until(stop)
+        with watchdog(settings.limits.hang_s):
+            await Service(settings, model).serve_until(stop)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve())

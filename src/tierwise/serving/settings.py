@@ -7,7 +7,7 @@ The annotations are the only place where a setting is described. The command lin
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 -- the annotations are read at run time
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
@@ -91,6 +91,15 @@ class MqttSettings(msgspec.Struct, frozen=True, kw_only=True):
             "Group of a shared subscription: replicas of one group divide the requests among themselves.",
         ),
     ] = None
+    protocol: Annotated[
+        Literal["auto", "5", "3.1.1"],
+        Setting(
+            "TIERWISE_MQTT_PROTOCOL",
+            "--mqtt-protocol",
+            "Version of MQTT. auto tries 5 first, which costs 3 s at a start where the broker knows only 3.1.1 and is "
+            "silent about it.",
+        ),
+    ] = "auto"
     username: Annotated[
         str | None, Setting("TIERWISE_MQTT_USERNAME", "--mqtt-username", "User name at the broker.")
     ] = None
@@ -125,6 +134,14 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_payload_bytes: Annotated[
         int, Setting("TIERWISE_MAX_PAYLOAD_BYTES", "--max-payload-bytes", "Largest request that is read.", "bytes")
     ] = 1_000_000
+    max_connections: Annotated[
+        int,
+        Setting(
+            "TIERWISE_MAX_CONNECTIONS",
+            "--max-connections",
+            "Open HTTP connections; one more gets 503. /health and /metrics are answered all the same.",
+        ),
+    ] = 900
     inline_below_ms: Annotated[
         float,
         Setting(
@@ -138,6 +155,16 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Setting(
             "TIERWISE_DRAIN_S", "--drain-s", "Time that requests under way get to finish when the service stops.", "s"
+        ),
+    ] = 20.0
+    hang_s: Annotated[
+        float,
+        Setting(
+            "TIERWISE_HANG_S",
+            "--hang-s",
+            "A service whose event loop stands still for so long tells where and ends with code 1, to be restarted; "
+            "0 for never.",
+            "s",
         ),
     ] = 20.0
 
@@ -189,9 +216,16 @@ class InfluxSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "tierwise"
     bucket: Annotated[
         str | None,
-        Setting("TIERWISE_INFLUX_BUCKET", "--influx-bucket", "Bucket, for POST /api/v2/write instead of /write."),
+        Setting(
+            "TIERWISE_INFLUX_BUCKET",
+            "--influx-bucket",
+            "Bucket, for POST /api/v2/write instead of /write. Needs an organisation.",
+        ),
     ] = None
-    org: Annotated[str | None, Setting("TIERWISE_INFLUX_ORG", "--influx-org", "Organisation of the bucket.")] = None
+    org: Annotated[
+        str | None,
+        Setting("TIERWISE_INFLUX_ORG", "--influx-org", "Organisation of the bucket; any word where there is none."),
+    ] = None
     username: Annotated[
         str | None,
         Setting("TIERWISE_INFLUX_USERNAME", "--influx-username", "User of InfluxDB 1; the token is then the password."),
@@ -313,22 +347,27 @@ def check(settings: ServiceSettings) -> None:
         value: Any = settings
         for name in field.path:
             value = getattr(value, name)
-        allowed = choices(field)
-        if allowed and value is not None and value not in allowed:
-            problems.append(f"{field.setting.option}: expected {', '.join(allowed)}, got {value!r}")
-        if value is not None and field.path in _NO_SIGNS and (not value or set(value) & set(_NO_SIGNS[field.path])):
-            problems.append(
-                f"{field.setting.option}: a name without {' '.join(_NO_SIGNS[field.path])} is needed, got {value!r}"
-            )
-        if field.path in _URLS and not is_url_or_off(value):
-            problems.append(f"{field.setting.option}: expected http(s)://HOST[:PORT][/PATH] or '{OFF}'")
-        lowest = _LOWEST.get(field.path, 0)
-        if field.type in {int, float} and not lowest <= value < float("inf"):
-            problems.append(f"{field.setting.option}: expected a number of at least {lowest}, got {value}")
-    if settings.tracing.ratio > 1:
-        problems.append(f"--trace-ratio: expected at most 1, got {settings.tracing.ratio}")
+        problems += problems_of(field, value)
+    if bool(settings.influx.bucket) != bool(settings.influx.org):
+        problems.append("--influx-bucket and --influx-org belong together: InfluxDB 2 needs both")
     if problems:
         raise ConfigurationError("; ".join(problems))
+
+
+def problems_of(field: Field, value: Any) -> Iterator[str]:  # noqa: ANN401 -- of any setting
+    """What is wrong with one value, whatever the others are. Each begins with the option."""
+    allowed = choices(field)
+    if allowed and value is not None and value not in allowed:
+        yield f"{field.setting.option}: expected {', '.join(allowed)}, got {value!r}"
+    if value is not None and field.path in _NO_SIGNS and (not value or set(value) & set(_NO_SIGNS[field.path])):
+        yield f"{field.setting.option}: a name without {' '.join(_NO_SIGNS[field.path])} is needed, got {value!r}"
+    if field.path in _URLS and not is_url_or_off(value):
+        yield f"{field.setting.option}: expected http(s)://HOST[:PORT][/PATH] or '{OFF}'"
+    lowest = _LOWEST.get(field.path, 0)
+    if field.type in {int, float} and not lowest <= value < float("inf"):
+        yield f"{field.setting.option}: expected a number of at least {lowest}, got {value}"
+    if field.path in _HIGHEST and value > _HIGHEST[field.path]:
+        yield f"{field.setting.option}: expected at most {_HIGHEST[field.path]}, got {value}"
 
 
 def choices(field: Field) -> tuple[str, ...]:
@@ -353,6 +392,7 @@ _CHOICES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("tier",): ("device", "edge", "cloud"),
     ("log", "level"): ("debug", "info", "warning", "error"),
     ("log", "format"): ("auto", "json", "text"),
+    ("mqtt", "protocol"): ("auto", "5", "3.1.1"),
     ("model", "runtime"): ("onnx", "litert", "torch", "tflm"),
 }
 _NO_SIGNS: dict[tuple[str, ...], str] = {
@@ -361,10 +401,12 @@ _NO_SIGNS: dict[tuple[str, ...], str] = {
     ("mqtt", "request_topic"): "+#",
 }
 _URLS = {("influx", "url"), ("tracing", "otlp")}
+_HIGHEST: dict[tuple[str, ...], float] = {("tracing", "ratio"): 1}
 _LOWEST: dict[tuple[str, ...], float] = {
     ("model", "threads"): 1,
     ("limits", "queue_size"): 1,
     ("limits", "max_payload_bytes"): 1,
+    ("limits", "max_connections"): 1,
     ("influx", "interval_s"): 0.1,
     ("influx", "buffer_points"): 1,
 }
