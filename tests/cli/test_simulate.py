@@ -113,7 +113,23 @@ def test_two_scenarios_are_compared(scenario: str, tmp_path: Path) -> None:
     figures = json.loads(run(scenario, str(other), "--json").output)["figures"]
     assert figures["mean_ms"]["difference"]["mean"] == pytest.approx(2)
     assert "other is worse in mean latency (+2.00 ms)" in " ".join(run(scenario, str(other)).output.split())
-    assert "No stated constant, halved or doubled" in run(scenario, str(other), "--sensitivity").output
+    told = " ".join(run(scenario, str(other), "--sensitivity").output.split())
+    assert "Tried, each halved and doubled in both: links.up.bandwidth, links.up.latency, links.wan.latency," in told
+    tried = json.loads(run(scenario, str(other), "--sensitivity", "--json").output)
+    assert "nodes.gateway.service" in tried["tried"]
+    assert tried["flips"] == []
+
+
+def test_scenarios_of_one_name_are_called_as_their_files(tmp_path: Path) -> None:
+    paths = [tmp_path / name / "plant.yaml" for name in ("a", "b")]
+    for path, latency in zip(paths, ("5ms", "6ms"), strict=True):
+        path.parent.mkdir()
+        path.write_text("name: plant\n" + MINIMAL.replace("latency: 5ms", f"latency: {latency}"))
+    found = json.loads(run(*map(str, paths), "--json").output)
+    assert (found["first"], found["second"]) == (str(paths[0]), str(paths[1]))
+    other = tmp_path / "far.yaml"
+    other.write_text(paths[1].read_text())
+    assert "far is worse in mean latency" in " ".join(run(str(paths[0]), str(other)).output.split())
 
 
 def test_out_holds_a_page_of_a_comparison_and_of_a_sweep(scenario: str, tmp_path: Path) -> None:

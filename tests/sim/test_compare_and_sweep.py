@@ -21,9 +21,13 @@ from tests.waiting import until
 from tierwise.core.errors import ConfigurationError, TransportError
 from tierwise.sim.compare import compare
 from tierwise.sim.executors import open_executor
+from tierwise.sim.results.comparison import difference_grid, verdict
+from tierwise.sim.results.sweep import as_csv, point_grid, whole_figures
+from tierwise.sim.results.tables import totals
 from tierwise.sim.run import figures_of, simulate
 from tierwise.sim.statistics import batch_means, of_independent, student_975
 from tierwise.sim.sweep import grid, sweep
+from tierwise.sim.unstated import unstated, unstated_against
 
 if TYPE_CHECKING:
     from tierwise.scenario import Scenario
@@ -248,3 +252,81 @@ def test_a_mistake_of_ours_in_one_point_does_not_end_the_others(
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         points = sweep(scenario_file(tmp_path), {"run.seed": ["1", "2", "3"]}, tmp_path / "r.jsonl", pool)
     assert [point.error for point in points] == [None, "RuntimeError: out of luck", None]
+
+
+POWERED = {"nodes.gateway.power": "{idle: 2W, busy: 6W, source: a test}"}
+
+
+def test_energy_and_cost_that_nobody_stated_win_no_comparison(tmp_path: Path) -> None:
+    """The cloud states neither power nor price, so its 0 J is no figure to be held against the gateway's 20 J."""
+    priced = POWERED | {"nodes.gateway.price": "{per_hour: 1, source: a test}"}
+    edge = load(tmp_path, MINIMAL, priced | {"name": "edge"})
+    cloud = load(tmp_path, MINIMAL, {"name": "cloud", "placement": "cloud"})
+    for pair in ((edge, cloud), (cloud, edge)):
+        found = compare(*pair)
+        energy, cost = found.figures["energy_j"], found.figures["cost"]
+        assert energy.undecided
+        assert not energy.significant
+        left_out = energy.second_unstated if pair[1] is cloud else energy.first_unstated
+        assert left_out == ["nodes.gateway.power", "nodes.cloud.power"]
+        assert cost.undecided
+        text = verdict(found)
+        assert "No verdict on energy of the run: part of it is not stated, " in text
+        assert "of cloud (nodes.gateway.power, nodes.cloud.power)" in text
+        assert "better in energy" not in text
+        assert "worse in energy" not in text
+        shown = [[cell.text for cell in row] for row in difference_grid(found).cells()]
+        assert next(row for row in shown if row[0].startswith("energy"))[-1] == "not stated"
+    stated = POWERED | {"nodes.cloud.power": "{idle: 100W, busy: 300W, source: a test}"}
+    both = [load(tmp_path, MINIMAL, stated | {"name": name, "placement": name}) for name in ("edge", "cloud")]
+    found = compare(*both)
+    assert found.figures["energy_j"].significant
+    assert (found.first_idle, found.second_idle) == (["cloud"], ["gateway"])
+    assert "In edge nobody asks cloud; idle power and price are counted all the same." in verdict(found)
+
+
+def test_a_whole_figure_below_what_the_other_is_at_least_does_win(tmp_path: Path) -> None:
+    """What is not stated can only add."""
+    known = load(tmp_path, MINIMAL, POWERED | {"name": "known", "nodes.cloud.power": "{idle: 1W, busy: 1W, source: t}"})
+    more = load(
+        tmp_path, MINIMAL,
+        {"name": "more", "nodes.gateway.power": "{idle: 500W, busy: 500W, source: t}", "placement": "cloud"},
+    )  # fmt: skip
+    energy = compare(known, more).figures["energy_j"]
+    assert energy.second_unstated
+    assert energy.significant
+    assert not energy.undecided
+
+
+def test_a_link_that_only_one_takes_has_to_state_its_radio(tmp_path: Path) -> None:
+    """Sending costs energy, too: the edge must not beat the device by what nobody stated."""
+    stated = POWERED | {"devices.sensors.board": "{active_power: 600mW, source: a test}"}
+    device = load(tmp_path, MINIMAL, stated | {"placement": "device"})
+    edge = load(tmp_path, MINIMAL, stated)
+    assert unstated_against(edge, device) == {
+        "energy_j": ["links.up.radio"],
+        "cost": ["nodes.gateway.price", "links.up.price"],
+    }
+    assert unstated_against(device, edge) == {"cost": ["nodes.gateway.price"]}
+    assert unstated_against(edge, edge) == {"cost": ["nodes.gateway.price"]}
+    free = load(tmp_path, MINIMAL, stated | {"links.up.radio": "{source: a wire}"})
+    assert "energy_j" not in unstated_against(free, device)
+    bare = load(tmp_path, MINIMAL, {"placement": "device"})
+    assert unstated(bare) == {"energy_j": ["devices.sensors.board"]}
+    assert unstated_against(edge, device)["energy_j"] == ["links.up.radio"]
+
+
+def test_a_run_and_a_sweep_say_what_is_not_stated(tmp_path: Path) -> None:
+    summary = simulate(load(tmp_path, MINIMAL, POWERED | {"placement": "{fallback: [edge, cloud], timeout: 1s}"}))
+    assert summary.unstated["energy_j"] == ["nodes.cloud.power"]
+    rows = [[cell.text for cell in row] for row in totals(summary).cells()]
+    assert ["  nodes.cloud.power", "not stated", "-"] in rows
+    path = tmp_path / "s.yaml"
+    path.write_text(MINIMAL)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        points = sweep(path, {"placement": ["edge", "cloud"]}, tmp_path / "r.jsonl", pool, overrides=POWERED)
+    grid = point_grid(points)
+    column = list(grid.columns).index("energy of the run")
+    assert [row[column].text for row in grid.cells()] == ["20.28 J", "≥ 20 J"]
+    assert "nodes.cloud.power" in as_csv(points)
+    assert [whole_figures(point).get("energy_j") is None for point in points] == [False, True]

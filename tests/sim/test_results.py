@@ -21,7 +21,14 @@ from tests.sim.test_engines import RICH
 from tierwise.sim import simulate
 from tierwise.sim.compare import compare
 from tierwise.sim.kernel.tables import ANSWERED, R_ANSWERED, R_CREATED, R_OUTCOME, R_TIER
-from tierwise.sim.results.comparison import Compared, distribution, pair_by_pair, render_comparison, verdict
+from tierwise.sim.results.comparison import (
+    Compared,
+    Sensitivity,
+    distribution,
+    pair_by_pair,
+    render_comparison,
+    verdict,
+)
 from tierwise.sim.results.origin import Origin
 from tierwise.sim.results.page import Run, render_run
 from tierwise.sim.results.plots import fault_spans
@@ -92,7 +99,9 @@ def page_of(kind: str, folder: Path) -> str:
         return render_sweep(Swept(first, origin(), points))
     second = load(folder, MINIMAL, {"placement": "cloud", "name": "other"})
     flip = Flip("nodes.gateway.power.idle", 1.0, "a test", 2.0, "energy_j", "test", "other")
-    return render_comparison(Compared((first, second), (origin(), origin()), compare(first, second), [flip]))
+    return render_comparison(
+        Compared((first, second), (origin(), origin()), compare(first, second), Sensitivity([flip.constant], [flip]))
+    )
 
 
 def swept(folder: Path, values: dict[str, list[str]]) -> list[Point]:
@@ -347,11 +356,13 @@ def test_a_comparison_tells_better_from_worse_and_from_chance(tmp_path: Path) ->
     assert text.startswith("Against near, far is worse in mean latency (+2.00 ms), p50 (+2.00 ms)")
     same = verdict(compare(first, first))
     assert same.startswith("first and second do not differ for sure. Exactly the same: answered, accuracy")
-    page = render_comparison(Compared((first, second), (origin(), origin()), found, []))
-    assert "No stated constant" in page
+    page = render_comparison(
+        Compared((first, second), (origin(), origin()), found, Sensitivity(["links.up.latency"], []))
+    )
+    assert "halved and doubled in both: links.up.latency. None of them changes" in page
     assert page.count('class="range-dot"') == len([name for name in found.figures if name not in {"energy_j", "cost"}])
     for width in (60, 80):
-        shown = told(comparison_view(found, [], width), width)
+        shown = told(comparison_view(found, Sensitivity([], []), width), width)
         assert max(map(len, shown.splitlines())) <= width
         assert "+2.00 ms" in shown
 

@@ -11,7 +11,8 @@ from tests.sim.runs import load
 from tierwise.sim import simulate
 from tierwise.sim.compare import compare
 from tierwise.sim.costs import constants_of
-from tierwise.sim.sensitivity import flips, numbers_of, scaled
+from tierwise.sim.results.comparison import Sensitivity, sensitivity_told
+from tierwise.sim.sensitivity import NEITHER, flips, numbers_of, scaled, tried
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 RADIO = {
     "links.up.radio": "{tx: 300nJ/bit, source: LEAF}",
+    "nodes.gateway.power": "{idle: 0W, busy: 0W, source: left out}",
     "devices.sensors.board": "{active_power: 600mW, source: sheet}",
 }
 
@@ -53,12 +55,12 @@ def test_every_number_with_a_source_is_tried(tmp_path: Path) -> None:
 
 
 def test_a_service_time_can_decide(tmp_path: Path) -> None:
-    """Ten milliseconds there and back against five on the device."""
+    """Ten milliseconds there and back, and a little more, against ten on the device."""
     slow = {"models.anomaly.device.service": "{uniform: [8ms, 12ms]}"}
     device = load(tmp_path, MINIMAL, slow | {"placement": "device", "name": "device"})
     edge = load(tmp_path, MINIMAL, slow | {"placement": "edge", "name": "edge"})
     found = {(flip.constant, flip.factor, flip.value) for flip in flips(device, edge) if flip.figure == "mean_ms"}
-    assert found == {("models.anomaly.device.service", 2.0, 1e7)}
+    assert found == {("models.anomaly.device.service", 2.0, 1e7), ("links.up.latency", 0.5, 5e6)}
 
 
 def test_what_is_alike_is_no_conclusion(tmp_path: Path) -> None:
@@ -77,7 +79,7 @@ def test_what_is_alike_is_no_conclusion(tmp_path: Path) -> None:
         return simulate(scenario)
 
     flips(one, other, run)
-    assert len(runs) == 2 + 2 * 2 * len(numbers_of(one))
+    assert len(runs) == 2 + 2 * 2 * len(tried(one, other))
     assert not any(path.startswith("carbon") for path in numbers_of(one))
 
 
@@ -118,3 +120,58 @@ def test_models_answer_once_however_often_a_scenario_is_run(tmp_path: Path, monk
     assert asked == ["one", "other"]
     flips(one, other)
     assert asked == ["one", "other"] * 2
+
+
+PLANT = """\
+tierwise: 1
+run: {duration: 20s, warm_up: 5s}
+devices:
+  sensors: {count: 200, request: 1kB, answer: 100B, timeout: 1s, traffic: {pattern: periodic, period: 1s}}
+links:
+  wifi: {from: sensors, to: gateway, latency: 3ms, bandwidth: 20Mbit/s}
+  wan: {from: gateway, to: cloud, latency: {lognormal: {median: 40ms, sigma: 0.4}}}
+nodes: {gateway: {tier: edge, service: 4ms}, cloud: {tier: cloud, workers: 4, service: 2ms}}
+models: {anomaly: {edge: {accuracy: 0.95, source: measured}, cloud: {accuracy: 0.99, source: measured}}}
+placement: edge
+"""
+
+
+def test_a_doubled_service_time_that_drowns_the_gateway_is_found(tmp_path: Path) -> None:
+    """8 ms for 200 requests a second are more than a second a second: whatever still arrives is no advantage."""
+    edge = load(tmp_path, PLANT, {"name": "edge"})
+    cloud = load(tmp_path, PLANT, {"name": "cloud", "placement": "cloud"})
+    assert set(tried(edge, cloud)) == {
+        "links.wan.latency", "links.wifi.bandwidth", "links.wifi.latency", "nodes.cloud.service",
+        "nodes.gateway.service",
+    }  # fmt: skip
+    told: list[tuple[int, int]] = []
+    found = flips(edge, cloud, on_progress=lambda done, of: told.append((done, of)))
+    assert [(flip.constant, flip.factor, flip.figure, flip.better, flip.better_then) for flip in found] == [
+        ("nodes.gateway.service", 2.0, "answered_share", NEITHER, "cloud")
+    ]
+    assert told == [(number, 10) for number in range(1, 11)]
+    drowned = [
+        load(tmp_path, PLANT, {"nodes.gateway.service": "8ms", "name": n, "placement": n}) for n in ("edge", "cloud")
+    ]
+    rescued = {(flip.constant, flip.factor, flip.figure, flip.better_then) for flip in flips(drowned[0], drowned[1])}
+    assert ("nodes.gateway.service", 0.5, "mean_ms", "edge") in rescued
+
+
+def test_what_was_tried_is_named(tmp_path: Path) -> None:
+    edge = load(tmp_path, PLANT, {"name": "edge"})
+    told = sensitivity_told(Sensitivity(list(tried(edge, edge)), []))
+    assert told.startswith("Tried, each halved and doubled in both: links.wan.latency, links.wifi.bandwidth, ")
+    assert "None of them changes" in told
+    assert "no constant to vary" in sensitivity_told(Sensitivity([], []))
+    bare = PLANT.replace("latency: 3ms, bandwidth: 20Mbit/s", "loss: 1%").replace(
+        "latency: {lognormal: {median: 40ms, sigma: 0.4}}", "loss: 0"
+    )
+    none = load(tmp_path, bare.replace("4ms", "0s").replace("2ms", "0s"))
+    assert tried(none, none) == {}
+
+
+def test_energy_that_is_not_stated_decides_nothing(tmp_path: Path) -> None:
+    powered = {"nodes.gateway.power": "{idle: 2W, busy: 6W, source: t}"}
+    edge = load(tmp_path, PLANT, powered | {"name": "edge"})
+    cloud = load(tmp_path, PLANT, {"name": "cloud", "placement": "cloud"})
+    assert not [flip for flip in flips(edge, cloud) if flip.figure == "energy_j"]

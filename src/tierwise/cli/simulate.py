@@ -14,6 +14,8 @@ from tierwise.cli.progress import Progress
 from tierwise.cli.results import command_again, make_folder, show, told_where, write
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tierwise.scenario import Scenario
 
 
@@ -195,19 +197,26 @@ def run_comparison(
 
     from tierwise.scenario import load_scenario  # noqa: PLC0415
     from tierwise.sim.compare import compare  # noqa: PLC0415
-    from tierwise.sim.results.comparison import Compared, render_comparison  # noqa: PLC0415
+    from tierwise.sim.results.comparison import Compared, Sensitivity, render_comparison  # noqa: PLC0415
     from tierwise.sim.results.origin import origin_of  # noqa: PLC0415
     from tierwise.sim.results.terminal import comparison_view  # noqa: PLC0415
-    from tierwise.sim.sensitivity import flips  # noqa: PLC0415
+    from tierwise.sim.sensitivity import flips, tried  # noqa: PLC0415
 
     first, second = (load_scenario(path, changes) for path in scenarios)
-    found = compare(first, second, seed=seed)
-    turned = flips(first, second) if sensitivity else []
-    plain = {**msgspec.to_builtins(found), "flips": turned}
+    if first.name == second.name:
+        first, second = named_by_file((first, second), scenarios)
+    with Progress(wanted=not as_json) as line:
+        found = compare(first, second, seed=seed)
+        turned = None
+        if sensitivity:
+            done = flips(first, second, on_progress=lambda done, of: line.tell(f"sensitivity: {done} of {of} pairs"))
+            turned = Sensitivity(list(tried(first, second)), done)
+    more = {"flips": [], "tried": []} if turned is None else msgspec.to_builtins(turned)
+    plain = {**msgspec.to_builtins(found), **more}
     if out is not None:
         again = command_again(list(scenarios), changes, seed, out, ["--sensitivity"] if sensitivity else [])
         origins = tuple(origin_of(path, changes, again) for path in scenarios)
-        compared = Compared((first, second), origins, found, turned if sensitivity else None)  # type: ignore[arg-type]  # a pair
+        compared = Compared((first, second), origins, found, turned)  # type: ignore[arg-type]  # a pair
         write(out, {
             "compare.html": render_comparison(compared).encode(),
             "compare.json": msgspec.json.format(msgspec.json.encode(plain)),
@@ -215,9 +224,17 @@ def run_comparison(
     if as_json:
         click.echo(msgspec.json.encode(plain))
         return
-    show(lambda width: comparison_view(found, turned if sensitivity else None, width))
+    show(lambda width: comparison_view(found, turned, width))
     if out is not None:
         told_where(out, "compare.html", "compare.json")
+
+
+def named_by_file(scenarios: Sequence[Scenario], paths: Sequence[Path]) -> list[Scenario]:
+    """Scenarios of one name, called as their files are, so that they can be told apart."""
+    names = [path.stem for path in paths]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in paths]
+    return [one.model_copy(update={"name": name}) for one, name in zip(scenarios, names, strict=True)]
 
 
 def run_sweep(

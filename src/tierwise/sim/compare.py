@@ -9,6 +9,7 @@ import msgspec
 from tierwise.sim.histogram import Cumulative, Histogram
 from tierwise.sim.run import figures_of, replication_seed, simulate
 from tierwise.sim.statistics import Interval, of_independent
+from tierwise.sim.unstated import bystanders, unstated_against
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,9 +27,21 @@ class Difference(msgspec.Struct, frozen=True):
     second: float
     difference: Interval
     significant: bool
-    """Whether the interval leaves out zero."""
+    """Whether the interval leaves out zero, and the lower figure is a whole one: see ``undecided``."""
     pairs: list[float] = []
     """Second minus first of each pair of runs."""
+    first_unstated: list[str] = []
+    """What the first scenario would have to state for its figure to be whole; until then it is a least value."""
+    second_unstated: list[str] = []
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the lower figure may only be the lower one because part of it is not stated.
+
+        What is not stated can only add: a whole figure below a least value stays below.
+        """
+        lower = self.second_unstated if self.difference.mean < 0 else self.first_unstated
+        return bool(lower or (not self.difference.mean and self.second_unstated))
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -40,6 +53,9 @@ class Comparison(msgspec.Struct, frozen=True):
     figures: dict[str, Difference]
     latencies: tuple[dict[str, Cumulative], dict[str, Cumulative]] = ({}, {})
     """Of the first and the second, by tier: of all runs together. Empty where another ``run`` was given."""
+    first_idle: list[str] = []
+    """Nodes of the first that answer nobody, and yet are paid for or draw power."""
+    second_idle: list[str] = []
 
 
 def compare(
@@ -66,19 +82,24 @@ def compare(
         own = replication_seed(start, number)
         pairs.append((figures_of(runs[0](first, own)), figures_of(runs[1](second, own))))
     names = [name for name in pairs[0][0] if all(name in one and name in other for one, other in pairs)]
+    left_out = unstated_against(first, second), unstated_against(second, first)
     figures = {}
     for name in names:
         differences = [other[name] - one[name] for one, other in pairs]
         interval = of_independent(differences, "paired replications")
-        figures[name] = Difference(
+        difference = Difference(
             first=sum(one[name] for one, _ in pairs) / replications,
             second=sum(other[name] for _, other in pairs) / replications,
             difference=interval,
             significant=interval.half_width is not None and abs(interval.mean) > interval.half_width,
             pairs=differences,
+            first_unstated=left_out[0].get(name, []),
+            second_unstated=left_out[1].get(name, []),
         )
+        sure = difference.significant and not difference.undecided
+        figures[name] = msgspec.structs.replace(difference, significant=sure)
     latencies = histograms[0].cumulative(), histograms[1].cumulative()
-    return Comparison(first.name, second.name, replications, figures, latencies)
+    return Comparison(first.name, second.name, replications, figures, latencies, bystanders(first), bystanders(second))
 
 
 def _with_own_answers(scenario: Scenario, histogram: Histogram) -> Callable[[Scenario, int], Summary]:

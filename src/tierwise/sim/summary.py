@@ -11,6 +11,7 @@ from tierwise.sim.costs import Constant, Cost, Energy, carbon_g, constants_of, c
 from tierwise.sim.kernel import tables as t
 from tierwise.sim.metrics import Quality, quality_of
 from tierwise.sim.statistics import Interval, batch_means, quantiles
+from tierwise.sim.unstated import unstated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -144,6 +145,8 @@ class Summary(msgspec.Struct, frozen=True):
     not_judged: dict[str, int] = {}
     """By objective: requests that were under way at the end, for no longer than it allows. Where no request was made so
     early that it had all of that time, or more are not judged than are, the objective is not judged."""
+    unstated: dict[str, list[str]] = {}
+    """``energy_j`` and ``cost`` that are least values, with what would have to be stated for them to be whole."""
 
 
 def summarise(counted: Accumulator, engine: str, digest: str, unseen: Unseen) -> Summary:
@@ -212,6 +215,7 @@ def summarise(counted: Accumulator, engine: str, digest: str, unseen: Unseen) ->
         trace_sha256=digest,
         simulated_s=plan.scenario.run.duration / 1e9,
         queries={name: _queries(counted.queries[row]) for name, row in plan.groups.items() if row in counted.queries},
+        unstated=unstated(plan.scenario),
     )
 
 

@@ -15,6 +15,7 @@ from tierwise.report.page import Page, render_page
 from tierwise.report.plots import PALETTE, Axis, Curve, Mark, Plot, log_axis, shorts, tier_colour
 from tierwise.sim.results import words as told
 from tierwise.sim.results.words import MEASURES, Measure
+from tierwise.sim.sensitivity import LEAST_ANSWERED, Flip
 from tierwise.sim.statistics import Interval
 
 if TYPE_CHECKING:
@@ -23,22 +24,29 @@ if TYPE_CHECKING:
     from tierwise.scenario.schema import Scenario
     from tierwise.sim.compare import Comparison, Difference
     from tierwise.sim.results.origin import Origin
-    from tierwise.sim.sensitivity import Flip
 
 _CHANCE = "may be chance"
+_NOT_STATED = "not stated"
 _SHORT_NAME = 12
 _LEGEND_NAME = 24
 _MOST_TICKS = 20
 _LATENCIES = ("mean_ms", "p50_ms", "p95_ms", "p99_ms")
 
 
+class Sensitivity(msgspec.Struct, frozen=True):
+    """The constants that were tried, by their dotted paths, and those that turn a conclusion round."""
+
+    tried: list[str]
+    flips: list[Flip]
+
+
 class Compared(msgspec.Struct, frozen=True):
-    """Both scenarios and what came of them. ``flips`` is ``None`` where nobody asked for the sensitivity."""
+    """Both scenarios and what came of them. ``sensitivity`` is ``None`` where nobody asked for it."""
 
     scenarios: tuple[Scenario, Scenario]
     origins: tuple[Origin, Origin]
     result: Comparison
-    flips: list[Flip] | None
+    sensitivity: Sensitivity | None
 
 
 def names(result: Comparison) -> tuple[str, str]:
@@ -53,6 +61,8 @@ def verdict(result: Comparison) -> str:
     for name, measure in _measures(result):
         one = result.figures[name]
         judged = judgement(measure, one)
+        if judged == _NOT_STATED:
+            continue
         text = told.difference(measure, one.difference).partition(" ±")[0]
         found[judged].append(f"{measure.title} ({text})" if judged in {"better", "worse"} else measure.title)
     parts = [f"{what} in {words.listed(found[what])}" for what in ("better", "worse") if found[what]]
@@ -65,11 +75,35 @@ def verdict(result: Comparison) -> str:
         text += f" What differs in {words.listed(found[_CHANCE])} may be chance."
     if found["the same"]:
         text += f" Exactly the same: {words.listed(found['the same'])}."
-    return text
+    return " ".join([text, *_unjudged(result), *_idle(result)])
+
+
+def _idle(result: Comparison) -> list[str]:
+    """A sentence about the nodes of each that are paid for and never asked."""
+    both = zip(names(result), (result.first_idle, result.second_idle), strict=True)
+    return [
+        f"In {scenario} nobody asks {words.listed(nodes)}; idle power and price are counted all the same."
+        for scenario, nodes in both
+        if nodes
+    ]
+
+
+def _unjudged(result: Comparison) -> list[str]:
+    """A sentence about each figure that is not judged, for what nobody stated would win it."""
+    found = []
+    for name, measure in _measures(result):
+        one = result.figures[name]
+        if one.undecided:
+            both = zip(names(result), (one.first_unstated, one.second_unstated), strict=True)
+            parts = [f"of {scenario} ({', '.join(paths)})" for scenario, paths in both if paths]
+            found.append(f"No verdict on {measure.title}: part of it is not stated, {words.listed(parts)}.")
+    return found
 
 
 def judgement(measure: Measure, one: Difference) -> str:
-    """``better``, ``worse``, ``the same``, or that it may be chance."""
+    """``better``, ``worse``, ``the same``, that it may be chance, or that it is not all stated."""
+    if one.undecided:
+        return _NOT_STATED
     if not one.difference.mean and not one.difference.half_width:
         return "the same"
     if not one.significant:
@@ -95,17 +129,25 @@ def flip_grid(flips: Sequence[Flip]) -> Grid:
     """Constants that would turn a conclusion round."""
     return Grid(
         "constants that turn it round",
-        ("constant", "stated", "times", "then lower in", "figure", "source"),
+        ("constant", "stated", "times", "figure", "better", "then better", "source"),
         [
-            (flip.constant, f"{flip.value:.6g}", f"{flip.factor:g}", flip.better_then, MEASURES[flip.figure].title,
-             Cell(flip.source, prose=True))
+            (flip.constant, f"{flip.value:.6g}", f"{flip.factor:g}", MEASURES[flip.figure].title, flip.better,
+             flip.better_then, Cell(flip.source or words.NOTHING, prose=True))
             for flip in flips
         ],
-        ("times", "figure", "then lower in"),
+        ("times", "figure", "better", "then better"),
     )  # fmt: skip
 
 
-NO_FLIPS = "No stated constant, halved or doubled, changes which of the two has the lower energy, cost or latency."
+def sensitivity_told(sensitivity: Sensitivity) -> str:
+    """What was tried, and where nothing turned round that this is so."""
+    if not sensitivity.tried:
+        return "Sensitivity: no constant to vary is stated (service times, latencies, bandwidths, power, prices)."
+    what = f"Tried, each halved and doubled in both: {', '.join(sensitivity.tried)}."
+    least = f"less than {words.percent(LEAST_ANSWERED)}"
+    if sensitivity.flips:
+        return f"{what} A scenario that alone answers {least} of its requests has lost."
+    return f"{what} None of them changes which has the lower energy, cost or mean latency, or makes one answer {least}."
 
 
 def render_comparison(compared: Compared) -> str:
@@ -125,7 +167,7 @@ def render_comparison(compared: Compared) -> str:
         ),
         _distribution(compared, latencies),
         _pairs(compared, by_pair),
-        _flips(compared) if compared.flips is not None else "",
+        _flips(compared),
         *(
             blocks.section(
                 which, f"The {which}: {name}",
@@ -211,7 +253,11 @@ def _pairs(compared: Compared, plots: Sequence[Plot]) -> Markup | str:
     if not plots:
         return ""
     result = compared.result
-    measures = [(name, measure) for name, measure in _measures(result) if result.figures[name].pairs]
+    measures = [
+        (name, measure)
+        for name, measure in _measures(result)
+        if (one := result.figures[name]).pairs and not one.undecided
+    ]
     rows = [
         (f"{number + 1}", *(_signed(measure, result.figures[name].pairs[number]) for name, measure in measures))
         for number in range(result.replications)
@@ -252,10 +298,11 @@ def _again(compared: Compared) -> Markup:
 
 
 def _flips(compared: Compared) -> Markup:
-    note = "Each stated constant halved and doubled in both scenarios."
-    if not compared.flips:
-        return blocks.section("flips", "What would turn it round", note=f"{note} {NO_FLIPS}")
-    return blocks.section("flips", "What would turn it round", blocks.table(flip_grid(compared.flips)), note=note)
+    if compared.sensitivity is None:
+        return Markup("")
+    note, flips = sensitivity_told(compared.sensitivity), compared.sensitivity.flips
+    tables = [blocks.table(flip_grid(flips))] if flips else []
+    return blocks.section("flips", "What would turn it round", *tables, note=note)
 
 
 def _measures(result: Comparison) -> list[tuple[str, Measure]]:
@@ -269,14 +316,16 @@ def _measures(result: Comparison) -> list[tuple[str, Measure]]:
 
 
 def _cells(measure: Measure, one: Difference) -> tuple[str, str, str]:
-    return measure.write(one.first), measure.write(one.second), told.difference(measure, one.difference)
+    first = told.at_least(measure, one.first, whole=not one.first_unstated)
+    second = told.at_least(measure, one.second, whole=not one.second_unstated)
+    return first, second, words.NOTHING if one.undecided else told.difference(measure, one.difference)
 
 
 def _range(measure: Measure, one: Difference) -> Range:
     judged = judgement(measure, one)
     tone = {"better": "good", "worse": "bad"}.get(judged, "even")
     cells = (*_cells(measure, one), judged)
-    if not one.first:
+    if not one.first or one.undecided:
         return Range(measure.title, None, 0.0, 0.0, cells, tone)
     scale, half = 100 / abs(one.first), one.difference.half_width or 0.0
     mean = one.difference.mean

@@ -61,18 +61,30 @@ def figures(point: Point) -> dict[str, Any]:
     }
 
 
+def unstated(point: Point) -> dict[str, list[str]]:
+    """Figures of a point that are least values, with what is not stated of them."""
+    left_out: dict[str, list[str]] = (point.summary or {}).get("unstated", {})
+    return left_out
+
+
+def whole_figures(point: Point) -> dict[str, Any]:
+    """``figures`` without those of which a part is not stated: points must not be ranked by them."""
+    return {name: value for name, value in figures(point).items() if name not in unstated(point)}
+
+
 def as_csv(points: Sequence[Point]) -> str:
     """One line a point: the swept values, the figures, and the error where there is one."""
     paths = list(points[0].values)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*paths, *CSV_FIGURES, "error"])
+    writer.writerow([*paths, *CSV_FIGURES, "not_stated", "error"])
     for point in points:
         found = figures(point)
         writer.writerow(
             [
                 *point.values.values(),
                 *("" if found.get(name) is None else found[name] for name in CSV_FIGURES),
+                " ".join(path for paths in unstated(point).values() for path in paths),
                 point.error or "",
             ]
         )
@@ -86,7 +98,10 @@ def point_grid(points: Sequence[Point]) -> Grid:
     rows: list[list[str | Cell]] = []
     for point in points:
         found = figures(point)
-        cells: list[str | Cell] = [MEASURES[name].write(found.get(name)) for name in shown]
+        left_out = unstated(point)
+        cells: list[str | Cell] = [
+            told.at_least(MEASURES[name], found.get(name), whole=name not in left_out) for name in shown
+        ]
         if point.error is not None and cells:
             cells[0] = Cell("failed", "bad")
         swept = [value if _is_number(value) else Cell(value, prose=True) for value in point.values.values()]
@@ -164,7 +179,7 @@ def _lede(points: Sequence[Point]) -> str:
     """How far the figures spread."""
     parts = [f"{len(points):,} runs."]
     for name in ("answered_share", "p99_ms", "accuracy", "energy_j", "cost"):
-        known = [(value, point) for point in points if (value := figures(point).get(name)) is not None]
+        known = [(value, point) for point in points if (value := whole_figures(point).get(name)) is not None]
         written = {MEASURES[name].write(value) for value, _ in known}
         if len(written) > 1:
             low, high = min(known, key=lambda pair: pair[0]), max(known, key=lambda pair: pair[0])
@@ -191,7 +206,7 @@ def sweep_plots(points: Sequence[Point]) -> tuple[list[tuple[Plot, str]], str, i
     lines: dict[tuple[str, ...], list[tuple[float, dict[str, Any]]]] = {}
     for point in points:
         lines.setdefault(tuple(point.values[path] for path in others), []).append(
-            (at[point.values[across]], figures(point))
+            (at[point.values[across]], whole_figures(point))
         )
     shape: Literal["points", "dots"] = "points" if positions is None else "dots"
     drawn = dict(list(lines.items())[:MOST_LINES])

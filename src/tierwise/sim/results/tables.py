@@ -153,13 +153,20 @@ def totals(summary: Summary) -> Grid:
         return name, words.amount(value), words.amount(a_thousand(value))
 
     energy, cost = summary.energy_j, summary.cost
+
+    def left_out(figure: str) -> list[tuple[str, str, str]]:
+        """What counts as nothing, because nobody has stated it."""
+        return [(f"  {path}", "not stated", words.NOTHING) for path in summary.unstated.get(figure, ())]
+
     rows = [joules("energy", energy.total)] if energy.total else []
     if energy.device_active or energy.device_idle:
         rows += [joules("  devices, active", energy.device_active), joules("  devices, idle", energy.device_idle)]
     rows += [joules(f"  node {name}", value) for name, value in energy.nodes.items()]
+    rows += left_out("energy_j") if energy.total else []
     rows += [money("cost", cost.total)] if cost.total else []
     rows += [money(f"  node {name}", value) for name, value in cost.nodes.items()]
     rows += [money(f"  link {name}", value) for name, value in cost.links.items()]
+    rows += left_out("cost") if cost.total else []
     if summary.carbon_g is not None:
         carbon = summary.carbon_g
         rows.append(("carbon, CO2", words.quantity(carbon, "g"), words.quantity(a_thousand(carbon), "g")))

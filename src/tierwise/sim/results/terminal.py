@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tierwise.report.grid import Grid
     from tierwise.scenario.schema import Scenario
     from tierwise.sim.compare import Comparison
-    from tierwise.sim.sensitivity import Flip
+    from tierwise.sim.results.comparison import Sensitivity
     from tierwise.sim.summary import Summary
     from tierwise.sim.sweep import Point
 
@@ -42,12 +42,14 @@ def run_view(scenario: Scenario, summary: Summary, width: int) -> RenderableType
     )
 
 
-def comparison_view(result: Comparison, flips: Sequence[Flip] | None, width: int) -> RenderableType:
-    """What differs, and with ``flips`` what would turn it round."""
+def comparison_view(result: Comparison, sensitivity: Sensitivity | None, width: int) -> RenderableType:
+    """What differs, and with ``sensitivity`` what would turn it round."""
     head = Text(f"{result.first} against {result.second}", style="bold")
     head.append(f"  {result.replications} pairs of runs with common random numbers", style="dim")
-    grids = [comparison.difference_grid(result), *([comparison.flip_grid(flips)] if flips else [])]
-    last = Text(comparison.NO_FLIPS) if flips is not None and not flips else Text()
+    grids = [comparison.difference_grid(result)]
+    if sensitivity is not None and sensitivity.flips:
+        grids.append(comparison.flip_grid(sensitivity.flips))
+    last = Text("" if sensitivity is None else comparison.sensitivity_told(sensitivity))
     return Group(head, Text(comparison.verdict(result)), Text(), _grids(grids, width), last)
 
 

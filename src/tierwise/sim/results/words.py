@@ -52,8 +52,8 @@ MEASURES = {
     "p50_ms": Measure("p50", words.latency),
     "p95_ms": Measure("p95", words.latency),
     "p99_ms": Measure("p99", words.latency),
-    "energy_j": Measure("energy", lambda value: words.quantity(value, "J")),
-    "cost": Measure("cost", words.amount),
+    "energy_j": Measure("energy of the run", lambda value: words.quantity(value, "J")),
+    "cost": Measure("cost of the run", words.amount),
 }
 """Of ``run.figures_of``, in the order in which they are shown."""
 
@@ -174,6 +174,13 @@ def _counted(number: int, what: str) -> str:
 def devices(scenario: Scenario) -> str:
     """How many there are."""
     return _counted(sum(group.count for group in scenario.devices.values()), "device")
+
+
+def at_least(measure: Measure, value: float | None, *, whole: bool) -> str:
+    """A figure, and of one that is not all stated what it is at least."""
+    if whole or value is None:
+        return measure.write(value)
+    return f"≥ {measure.write(value)}" if value else "not stated"
 
 
 def interval(measure: Measure, value: Interval) -> str:

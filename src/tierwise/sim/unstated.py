@@ -1,0 +1,119 @@
+"""What a scenario leaves out: power and prices that nobody stated count as nothing, and nothing must not win."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tierwise.scenario.checks import tiers_of
+from tierwise.scenario.feasibility import stations_of
+
+if TYPE_CHECKING:
+    from tierwise.scenario.schema import Scenario
+
+
+class Used(msgspec.Struct, frozen=True):
+    """What the requests of a scenario may take: by its placement, whether or not any does."""
+
+    links: frozenset[str]
+    nodes: frozenset[str]
+    """Those that answer; a node that only passes on is not among them."""
+    computing: frozenset[str]
+    """Groups whose devices run the model."""
+
+
+def used_by(scenario: Scenario) -> Used:
+    """What the placement of each group may ask."""
+    links: set[str] = set()
+    nodes: set[str] = set()
+    computing: set[str] = set()
+    for group in scenario.devices:
+        tiers = tiers_of(scenario.rule(group))
+        own_links, own_nodes = stations_of(scenario, group, tiers)
+        links.update(own_links)
+        nodes.update(own_nodes)
+        artifact = scenario.models[scenario.model_of(group)].device
+        if "device" in tiers and artifact is not None and artifact.service is not None:
+            computing.add(group)
+    return Used(frozenset(links), frozenset(nodes), frozenset(computing))
+
+
+def unstated(scenario: Scenario) -> dict[str, list[str]]:
+    """Figure → dotted paths that would have to be stated for it to be whole: of nodes that answer and devices that
+    compute. Nothing where all is stated."""
+    used = used_by(scenario)
+    found = {
+        "energy_j": _nodes(scenario, used.nodes, "power") + _devices(scenario, used.computing),
+        "cost": _nodes(scenario, used.nodes, "price"),
+    }
+    return {figure: paths for figure, paths in found.items() if paths}
+
+
+def unstated_against(scenario: Scenario, other: Scenario) -> dict[str, list[str]]:
+    """The same where two are compared: further what the other states or uses and this one has and does not state.
+
+    A link that both take and neither states, such as a wired one, is no difference between them; one that only this
+    scenario takes is: its radio and its price have to be stated, be they nothing.
+    """
+    used, theirs = used_by(scenario), used_by(other)
+    powered = {name for name, node in other.nodes.items() if node.power is not None}
+    priced = {name for name, node in other.nodes.items() if node.price is not None}
+    boards = {name for name in other.devices if other.board_of(name) is not None}
+    radios = {name for name, link in other.links.items() if link.radio is not None}
+    fares = {name for name, link in other.links.items() if link.price is not None}
+    nodes = used.nodes | theirs.nodes
+    common = used.links & theirs.links
+    found = {
+        "energy_j": [
+            *_nodes(scenario, nodes | powered, "power"),
+            *_devices(scenario, used.computing),
+            *(
+                f"devices.{name}.board"
+                for name in scenario.devices
+                if name in boards - used.computing and scenario.board_of(name) is None
+            ),
+            *(
+                f"links.{name}.radio"
+                for name, link in scenario.links.items()
+                if name in (used.links - common) | (used.links & radios)
+                and link.radio is None
+                and set(link.from_) & set(scenario.devices)
+            ),
+        ],
+        "cost": [
+            *_nodes(scenario, nodes | priced, "price"),
+            *(
+                f"links.{name}.price"
+                for name, link in scenario.links.items()
+                if name in (used.links - common) | (used.links & fares) and link.price is None
+            ),
+        ],
+    }
+    return {figure: paths for figure, paths in found.items() if paths}
+
+
+def bystanders(scenario: Scenario) -> list[str]:
+    """Nodes that answer nobody and yet are paid for or draw power."""
+    used = used_by(scenario)
+    return [
+        name
+        for name, node in scenario.nodes.items()
+        if name not in used.nodes and (node.price is not None or node.power is not None)
+    ]
+
+
+def _nodes(scenario: Scenario, names: frozenset[str] | set[str], what: str) -> list[str]:
+    return [
+        f"nodes.{name}.{what}" for name, node in scenario.nodes.items() if name in names and getattr(node, what) is None
+    ]
+
+
+def _devices(scenario: Scenario, computing: frozenset[str]) -> list[str]:
+    """Groups that compute, where neither a board nor the model states what that takes."""
+    found = []
+    for name in scenario.devices:
+        artifact = scenario.models[scenario.model_of(name)].device
+        if name in computing and scenario.board_of(name) is None and (artifact is None or artifact.energy is None):
+            found.append(f"devices.{name}.board")
+    return found
