@@ -66,7 +66,7 @@ def test_seed_and_values_can_be_set(scenario: str) -> None:
 
 def test_check_describes_and_runs_nothing(scenario: str) -> None:
     output = run(scenario, "--check", "--set", "nodes.gateway.batch={max_size: 4}").output
-    assert output.startswith("plant: A plant.\nplant is valid: 10 devices in 1 groups, 2 links, 2 nodes, 10 s.")
+    assert output.startswith("plant: A plant.\nplant is valid: 10 devices in 1 group, 2 links, 2 nodes, 10 s.")
     assert "event engine (nodes.gateway: batching)" in output
     facts = json.loads(run(scenario, "--check", "--json").output)
     assert (facts["devices"], facts["nodes"], facts["engine"], facts["reasons"]) == (10, 2, "vector", [])
@@ -183,9 +183,10 @@ async def test_a_signal_ends_a_sweep_with_its_workers_and_keeps_what_is_finished
         sys.executable, "-m", "tierwise", *command, stderr=asyncio.subprocess.PIPE, start_new_session=True
     )
     try:
-        await until(lambda: process.returncode is not None or (results.exists() and bool(results.read_bytes())))
+        begun = lambda: process.returncode is not None or (results.exists() and bool(results.read_bytes()))  # noqa: E731
+        await until(begun, timeout_s=240)
         os.kill(process.pid, number)
-        _, said = await asyncio.wait_for(process.communicate(), 20)  # the workers hold the pipe, too
+        _, said = await asyncio.wait_for(process.communicate(), 120)  # the workers hold the pipe, too
     finally:
         with contextlib.suppress(ProcessLookupError):  # all have ended: as it should be
             os.killpg(process.pid, signal.SIGKILL)
@@ -245,12 +246,44 @@ def test_check_prints_json(scenario: str) -> None:
 
 
 def test_a_sweep_in_which_points_fail_is_no_success(scenario: str, tmp_path: Path) -> None:
+    """A cascade of one model alone: both values are right, together they are not."""
     results = ("--results", str(tmp_path / "r.jsonl"), "--workers", "1")
+    together = ("--sweep", "placement=device,edge", "--sweep", "links.up.to=gateway,cloud")
     for more in ((), ("--json",)):
-        result = run(scenario, "--sweep", "placement=edge,mars", *results, *more)
+        result = run(scenario, *together, *results, *more)
         assert result.exit_code == 1
-        assert "expected a tier" in result.output
+        assert "no links lead from" in result.output
     assert run(scenario, "--sweep", "placement=edge", *results).exit_code == 0
+
+
+def test_values_that_are_wrong_are_told_before_any_point_is_run(scenario: str, tmp_path: Path) -> None:
+    results = tmp_path / "r.jsonl"
+    sweeps = ("--sweep", "placement=edge,moon,cloud", "--sweep", "devices.sensors.request=1kB,40kb,2")
+    with pytest.raises(ScenarioError) as caught:
+        run(scenario, *sweeps, "--results", str(results))
+    assert [problem.path for problem in caught.value.problems] == [
+        "devices.sensors.request", "devices.sensors.request", "placement",
+    ]  # fmt: skip
+    assert "moon" in str(caught.value)
+    assert "40kb" in str(caught.value)
+    assert not results.exists()
+
+
+def test_a_slip_in_the_name_of_a_group_is_told(scenario: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"there is no devices\.sensor \(did you mean `sensors`\?\)"):
+        run(scenario, "--set", "devices.sensor.count=3")
+    assert "is not PATH=A,B,C" in run(scenario, "--sweep", "run.seed").output
+
+
+def test_large_work_without_numba_is_told_what_would_make_it_fast(
+    scenario: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = ("--set", "devices.sensors.count=2000", "--set", "run.duration=20s", "--set", "run.replications=6")
+    assert "numba" not in run(scenario, *large, "--check").stderr
+    monkeypatch.setattr("tierwise.sim.workload.INSTALLED", False)
+    assert "numba" not in run(scenario).stderr
+    told = run(scenario, *large).stderr
+    assert told.startswith("hint: numba is not installed, and 240,000 requests take long without it: pip install")
 
 
 def shown_on_a_terminal(*arguments: str, environment: Mapping[str, str] | None = None) -> str:

@@ -440,6 +440,7 @@ TABLE: list[tuple[str, Trigger]] = [
         devices__sensors__traffic="{pattern: offline, samples: 100000000}")),
     (": use fewer devices or samples", run(devices__sensors__traffic="{pattern: offline, samples: 100000000}")),
     ("is not even one of ", run(faults="[{fault: battery_out, devices: sensors, at: 1s, share: 1%}]")),
+    ("; a further one is set as a whole: ", changed(devices__sensor__count="3")),
     ("is less than a message of ", run(links__up__shaper="{rate: 1kB/s, burst: 1B}")),
     (" B with overhead), which would never pass", run(links__up__shaper="{rate: 1kB/s, burst: 1B}")),
     (" links, nodes and decisions are too many together", lambda _: order_shifts(2**20, 2**24)),

@@ -17,12 +17,12 @@ def split_values(text: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def parse_assignments(texts: tuple[str, ...], option: str) -> dict[str, str]:
-    """``path=value`` as pairs. Raises ``click.BadParameter``."""
+def parse_assignments(texts: tuple[str, ...], option: str, form: str = "PATH=VALUE") -> dict[str, str]:
+    """``path=value`` as pairs; ``form`` is what was expected. Raises ``click.BadParameter``."""
     pairs = {}
     for text in texts:
         path, equals, value = text.partition("=")
         if not equals or not path:
-            raise click.BadParameter(f"{text!r} is not PATH=VALUE", param_hint=option)
+            raise click.BadParameter(f"{text!r} is not {form}", param_hint=option)
         pairs[path] = value
     return pairs

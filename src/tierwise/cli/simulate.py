@@ -160,6 +160,7 @@ def run_one(
     from tierwise.sim.compiled import must_compile  # noqa: PLC0415
     from tierwise.sim.results.origin import origin_of  # noqa: PLC0415
 
+    tell_of_numba([loaded], loaded.run.replications)
     more = [] if engine == "auto" else ["--engine", engine]
     with Progress(wanted=not as_json) as line:
         if must_compile():
@@ -196,7 +197,7 @@ def run_comparison(
     import msgspec  # noqa: PLC0415 -- heavy imports belong to the command
 
     from tierwise.scenario import load_scenario  # noqa: PLC0415
-    from tierwise.sim.compare import compare  # noqa: PLC0415
+    from tierwise.sim.compare import LEAST_REPLICATIONS, compare  # noqa: PLC0415
     from tierwise.sim.results.comparison import Compared, Sensitivity, render_comparison  # noqa: PLC0415
     from tierwise.sim.results.origin import origin_of  # noqa: PLC0415
     from tierwise.sim.results.terminal import comparison_view  # noqa: PLC0415
@@ -205,6 +206,7 @@ def run_comparison(
     first, second = (load_scenario(path, changes) for path in scenarios)
     if first.name == second.name:
         first, second = named_by_file((first, second), scenarios)
+    tell_of_numba([first, second], max(first.run.replications, second.run.replications, LEAST_REPLICATIONS))
     with Progress(wanted=not as_json) as line:
         found = compare(first, second, seed=seed)
         turned = None
@@ -257,10 +259,12 @@ def run_sweep(
     from tierwise.sim.results.origin import origin_of  # noqa: PLC0415
     from tierwise.sim.results.sweep import Swept, as_csv, render_sweep  # noqa: PLC0415
     from tierwise.sim.results.terminal import sweep_view  # noqa: PLC0415
-    from tierwise.sim.sweep import sweep  # noqa: PLC0415
+    from tierwise.sim.sweep import check_values, grid, sweep  # noqa: PLC0415
 
     loaded = load_scenario(path, changes)
-    values = {where: split_values(text) for where, text in parse_assignments(sweeps, "--sweep").items()}
+    values = {where: split_values(text) for where, text in parse_assignments(sweeps, "--sweep", "PATH=A,B,C").items()}
+    check_values(path, values, changes)
+    tell_of_numba([loaded], loaded.run.replications * len(grid(values)))
     file = results or path.with_suffix(".sweep.jsonl")
     with (
         Progress(wanted=not as_json) as line,
@@ -283,7 +287,7 @@ def run_sweep(
     if as_json:
         click.echo(msgspec.json.encode(points))
     else:
-        show(lambda width: sweep_view(points, width))
+        show(lambda width: sweep_view(points, width, loaded.slo))
         click.echo(f"points are kept in {file}")
         if out is not None:
             told_where(out, "sweep.html", "sweep.csv")
@@ -291,21 +295,33 @@ def run_sweep(
         click.get_current_context().exit(1)
 
 
+def tell_of_numba(scenarios: Sequence[Scenario], runs: int) -> None:
+    """A line on standard error where so many runs of each would be much faster with numba, which is not there."""
+    from tierwise.sim.workload import expected_requests, hint  # noqa: PLC0415 -- heavy imports belong to the command
+
+    if told := hint(runs * sum(expected_requests(one) for one in scenarios)):
+        click.echo(f"hint: {told}", err=True)
+
+
 def describe(scenario: Scenario) -> str:
     """``facts`` for people."""
+    from tierwise.sim.results.words import counted  # noqa: PLC0415 -- heavy imports belong to the command
+
     found = facts(scenario)
     engine = f"event engine ({'; '.join(found['reasons'])})" if found["reasons"] else "vectorised engine"
     title = f"{scenario.name}: {scenario.description}\n" if scenario.description else ""
+    around = f"{counted(found['links'], 'link')}, {counted(found['nodes'], 'node')}"
+    fleet = f"{counted(found['devices'], 'device')} in {counted(found['groups'], 'group')}"
     return (
-        f"{title}{scenario.name} is valid: {found['devices']} devices in {found['groups']} groups, "
-        f"{found['links']} links, {found['nodes']} nodes, {found['simulated_s']:g} s. "
-        f"Runs on the {engine}."
+        f"{title}{scenario.name} is valid: {fleet}, {around}, {found['simulated_s']:g} s. "
+        f"Runs on the {engine}." + "".join(f"\nAssumed: {one}" for one in found["assumptions"])
     )
 
 
 def facts(scenario: Scenario) -> dict[str, Any]:
     """What a checked scenario holds; ``reasons`` say why the event engine runs it, where it does."""
     from tierwise.sim.run import reasons_for_events  # noqa: PLC0415 -- heavy imports belong to the command
+    from tierwise.sim.unstated import assumptions  # noqa: PLC0415
 
     reasons = list(reasons_for_events(scenario))
     return {
@@ -317,4 +333,5 @@ def facts(scenario: Scenario) -> dict[str, Any]:
         "simulated_s": scenario.run.duration / 1e9,
         "engine": "event" if reasons else "vector",
         "reasons": reasons,
+        "assumptions": assumptions(scenario),
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tierwise.core.errors import ConfigurationError
+from tierwise.core.suggest import did_you_mean
 from tierwise.scenario.checks import reference_problems
 from tierwise.scenario.document import Document, ScenarioError, Step, parse_document, read_document
 from tierwise.scenario.legacy import is_earlier_form, translate
@@ -70,6 +71,8 @@ def set_value(document: Document, where: str, text: str) -> None:
     added: int | None = None  # from which step on the document had nothing
     for depth, step in enumerate(steps):
         last = depth == len(steps) - 1
+        if depth == 1 and not last and isinstance(here, dict) and here and str(step) not in here:
+            _refuse_unknown(where, str(steps[0]), str(step), here)
         if isinstance(here, dict):
             key = steps[depth] = str(step)
             added = depth if added is None and key not in here else added
@@ -86,6 +89,18 @@ def set_value(document: Document, where: str, text: str) -> None:
     for step in reversed(steps[len(top) :]):
         value = {str(step): value}
     document.note_option(top, value, option)
+
+
+_NAMED = {"devices", "links", "nodes", "models", "boards", "traffic"}
+"""Sections whose keys are names that the scenario's author has given."""
+
+
+def _refuse_unknown(where: str, section: str, name: str, known: Mapping[str, object]) -> None:
+    """A slip in a name must not begin an entry of its own, of which nearly all is missing."""
+    if section in _NAMED:
+        meant = did_you_mean(name, known) or f" (known: {', '.join(known)})"
+        what = f"--set {where}: there is no {section}.{name}{meant}"
+        raise ConfigurationError(f"{what}; a further one is set as a whole: {section}.{name}={{…}}")
 
 
 def _shown_plainly(text: str) -> str:

@@ -204,7 +204,8 @@ class Artifact(Part):
     size: Size | None = Field(default=None, description="of the model; must fit a board's memory")
     accuracy: Fraction | None = Field(default=None, description="share of right answers, where none are computed")
     confidence: FractionsOrConfidence = Field(
-        default_factory=lambda: Distribution("uniform", (0.0, 1.0)), description="where no answers are computed"
+        default_factory=lambda: Distribution("uniform", (0.0, 1.0)),
+        description="where no answers are computed; a cascade that asks it without this assumes {uniform: [0, 1]}",
     )
     source: Source = Field(description="where the constants come from; a profile has its own")
 

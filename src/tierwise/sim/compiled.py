@@ -20,6 +20,8 @@ try:
 except ImportError:  # the extra `sim` is not installed
     numba = None
 
+INSTALLED: bool = numba is not None
+"""Whether numba is there."""
 COMPILES: bool = numba is not None and not numba.config.DISABLE_JIT
 """Whether ``compiled`` does anything here."""
 

@@ -121,7 +121,10 @@ def simulate(
         summaries.append(one)
         made += one.requests
     summary = msgspec.structs.replace(
-        summaries[0], wall_s=time.perf_counter() - started, replications=over_replications(summaries)
+        summaries[0],
+        wall_s=time.perf_counter() - started,
+        replications=over_replications(summaries),
+        slo_met=objectives_met(summaries),
     )
     if out is not None and series:
         with writing_to(out):
@@ -172,6 +175,14 @@ def over_replications(summaries: Sequence[Summary]) -> dict[str, Interval]:
     each = [figures_of(summary) for summary in summaries]
     common = [name for name in each[0] if all(name in figures for figures in each)]
     return {name: of_independent([figures[name] for figures in each]) for name in common}
+
+
+def objectives_met(summaries: Sequence[Summary]) -> dict[str, int]:
+    """How many runs met each objective that all of them judge; nothing for a single run."""
+    if len(summaries) == 1:
+        return {}
+    each = {name: [summary.slo.get(name) for summary in summaries] for name in summaries[0].slo}
+    return {name: met.count(True) for name, met in each.items() if None not in met}
 
 
 def _run_once(

@@ -149,7 +149,7 @@ def with_own_answers(scenario: Scenario) -> Callable[[Scenario], Summary]:
 def _better(first: Summary, second: Summary, left_out: tuple[set[str], set[str]]) -> dict[str, int]:
     """Which of two has the better figure; no entry where they are alike or the lower one is not all stated."""
     one, other = figures_of(first), figures_of(second)
-    answers = [figures[ANSWERED] >= LEAST_ANSWERED for figures in (one, other)]
+    answers = [figures.get(ANSWERED, 1.0) >= LEAST_ANSWERED for figures in (one, other)]
     if answers[0] != answers[1]:
         return dict.fromkeys((ANSWERED, *FIGURES), int(answers[1]))
     common = [name for name in FIGURES if name in one and name in other]

@@ -31,6 +31,9 @@ class Interval(msgspec.Struct, frozen=True):
     samples: int
     autocorrelation: float | None = None
     """Of successive batch means, -1 to 1."""
+    fixed_phases: bool = False
+    """Whether devices draw their phases once a run: then batches of one run all have the same, and the interval says
+    nothing about other phases. Replications do."""
 
     @property
     def hangs_together(self) -> bool:

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
+from tierwise.scenario.schema import Burst, Periodic
 from tierwise.sim.costs import Constant, Cost, Energy, carbon_g, constants_of, cost_of, energy_of
 from tierwise.sim.kernel import tables as t
 from tierwise.sim.metrics import Quality, quality_of
 from tierwise.sim.statistics import Interval, batch_means, quantiles
-from tierwise.sim.unstated import unstated
+from tierwise.sim.unstated import assumptions, unstated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from tierwise.scenario.schema import Scenario
     from tierwise.sim.accumulator import Accumulator, Queries
     from tierwise.sim.event import Unseen
     from tierwise.sim.plan import Plan
@@ -145,8 +147,12 @@ class Summary(msgspec.Struct, frozen=True):
     not_judged: dict[str, int] = {}
     """By objective: requests that were under way at the end, for no longer than it allows. Where no request was made so
     early that it had all of that time, or more are not judged than are, the objective is not judged."""
+    slo_met: dict[str, int] = {}
+    """In how many of several replications each objective was met; ``slo`` is of the first."""
     unstated: dict[str, list[str]] = {}
     """``energy_j`` and ``cost`` that are least values, with what would have to be stated for them to be whole."""
+    assumptions: list[str] = []
+    """What the figures rest on though nobody stated it, as sentences."""
 
 
 def summarise(counted: Accumulator, engine: str, digest: str, unseen: Unseen) -> Summary:
@@ -191,7 +197,9 @@ def summarise(counted: Accumulator, engine: str, digest: str, unseen: Unseen) ->
             if code not in {t.ANSWERED, t.IN_FLIGHT} and counted.outcomes[code]
         },
         end_to_end_ms=overall,
-        end_to_end_interval_ms=None if interval is None else interval.scaled(_MS),
+        end_to_end_interval_ms=None
+        if interval is None
+        else msgspec.structs.replace(interval.scaled(_MS), fixed_phases=_has_random_phases(plan.scenario)),
         breakdown_ms=_breakdown(counted.parts.sum(axis=0), len(latencies)),
         by_tier=by_tier,
         accuracy=quality.accuracy,
@@ -216,7 +224,14 @@ def summarise(counted: Accumulator, engine: str, digest: str, unseen: Unseen) ->
         simulated_s=plan.scenario.run.duration / 1e9,
         queries={name: _queries(counted.queries[row]) for name, row in plan.groups.items() if row in counted.queries},
         unstated=unstated(plan.scenario),
+        assumptions=assumptions(plan.scenario),
     )
+
+
+def _has_random_phases(scenario: Scenario) -> bool:
+    """Whether how the requests of several devices meet is drawn once for the whole run."""
+    patterns = ((scenario.traffic_of(name), group.count) for name, group in scenario.devices.items())
+    return sum(count for one, count in patterns if isinstance(one, Periodic | Burst) and one.phase == "random") > 1
 
 
 def _queries(counted: Queries) -> QuerySummary:

@@ -13,7 +13,7 @@ import msgspec
 from tierwise import __version__
 from tierwise.core.errors import ConfigurationError, TierwiseError, TransportError
 from tierwise.scenario import load_scenario
-from tierwise.scenario.document import parse_document, read_document
+from tierwise.scenario.document import Problem, ScenarioError, parse_document, read_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +35,24 @@ class Point(msgspec.Struct, frozen=True):
 def grid(sweeps: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     """Every combination of the values of each path, the last path running fastest."""
     return [dict(zip(sweeps, values, strict=True)) for values in itertools.product(*sweeps.values())]
+
+
+def check_values(scenario: Path, sweeps: Mapping[str, Sequence[str]], overrides: Mapping[str, str]) -> None:
+    """Loads the scenario with each swept value once, beside the first values of the other paths.
+
+    Raises ``ScenarioError`` with every value that is wrong, before any point is run. What is wrong only together with
+    another value is told by its point.
+    """
+    first = {path: values[0] for path, values in sweeps.items()}
+    problems: dict[Problem, None] = {}
+    for path, values in sweeps.items():
+        for value in values:
+            try:
+                load_scenario(scenario, {**overrides, **first, path: value})
+            except ScenarioError as error:
+                problems |= dict.fromkeys(error.problems)
+    if problems:
+        raise ScenarioError(list(problems))
 
 
 def point_keys(scenario: Path, seed: int | None) -> Callable[[Mapping[str, str]], str]:

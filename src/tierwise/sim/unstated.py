@@ -1,4 +1,5 @@
-"""What a scenario leaves out: power and prices that nobody stated count as nothing, and nothing must not win."""
+"""What a scenario leaves out: power and prices that nobody stated count as nothing, and nothing must not win; a
+confidence that nobody stated is assumed."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import msgspec
 
 from tierwise.scenario.checks import tiers_of
 from tierwise.scenario.feasibility import stations_of
+from tierwise.scenario.schema import Cascade, Custom
 
 if TYPE_CHECKING:
     from tierwise.scenario.schema import Scenario
@@ -117,3 +119,27 @@ def _devices(scenario: Scenario, computing: frozenset[str]) -> list[str]:
         if name in computing and scenario.board_of(name) is None and (artifact is None or artifact.energy is None):
             found.append(f"devices.{name}.board")
     return found
+
+
+def assumptions(scenario: Scenario) -> list[str]:
+    """What the results rest on though nobody stated it: confidences that decide what a cascade escalates."""
+    found: dict[str, None] = {}
+    for group in scenario.devices:
+        rule = scenario.rule(group)
+        if not isinstance(rule, Cascade | Custom):
+            continue
+        name = scenario.model_of(group)
+        model = scenario.models[name]
+        for tier in tiers_of(rule)[: -1 if isinstance(rule, Cascade) else None]:
+            artifact = getattr(model, tier)
+            computed = model.data is not None and artifact is not None and artifact.artifact is not None
+            if computed or (artifact is not None and "confidence" in artifact.model_fields_set):
+                continue
+            if isinstance(rule, Custom) and artifact is None:
+                continue
+            effect = (
+                f", so that {rule.threshold:.3g} of all is escalated by chance" if isinstance(rule, Cascade) else ""
+            )
+            what = "is not stated: assumed to be uniform from 0 to 1, for right and wrong answers alike"
+            found[f"models.{name}.{tier}.confidence {what}{effect}."] = None
+    return list(found)

@@ -67,8 +67,10 @@ def render_run(run: Run) -> str:
         ),
         _section(
             "intervals", "How sure the figures are", tables.intervals(summary),
-            note="95 % intervals for the mean. Percentiles of one run are order statistics of all its requests.",
+            note="95 % intervals for the mean. Within a run batches have the run's own phases; over runs everything is "
+            "drawn anew. Percentiles of one run are order statistics of all its requests.",
         ),
+        _assumptions(summary),
         _section(
             "constants", "Constants and where they come from", tables.constants(summary),
             note="Every stated figure of hardware, radio, models and prices. The result is as good as they are.",
@@ -85,6 +87,14 @@ def render_run(run: Run) -> str:
         plots=[*over_time, *distribution],
     )
     return render_page(page)
+
+
+def _assumptions(summary: Summary) -> Markup | None:
+    if not summary.assumptions:
+        return None
+    items = element("ul", *(element("li", one) for one in summary.assumptions))
+    note = "Nobody stated these; state them to make the result your own."
+    return blocks.section("assumptions", "What is assumed", items, note=note)
 
 
 def _section(name: str, heading: str, grid: Grid | None, note: str = "") -> Markup | None:

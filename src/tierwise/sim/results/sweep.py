@@ -12,7 +12,7 @@ from tierwise.report import blocks, words
 from tierwise.report.grid import Cell, Grid
 from tierwise.report.markup import Markup, element, join
 from tierwise.report.page import Page, render_page
-from tierwise.report.plots import PALETTE, Axis, Curve, Plot, log_axis, short
+from tierwise.report.plots import PALETTE, Axis, Curve, Mark, Plot, log_axis, short
 from tierwise.report.summary import TIER_ORDER
 from tierwise.scenario import units
 from tierwise.sim.results import words as told
@@ -21,7 +21,7 @@ from tierwise.sim.results.words import MEASURES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from tierwise.scenario.schema import Scenario
+    from tierwise.scenario.schema import Objectives, Scenario
     from tierwise.sim.results.origin import Origin
     from tierwise.sim.sweep import Point
 
@@ -43,7 +43,7 @@ class Swept(msgspec.Struct, frozen=True):
 
 
 def figures(point: Point) -> dict[str, Any]:
-    """What is told of a point; nothing of one that could not be run."""
+    """What is told of a point, over its replications their means; nothing of one that could not be run."""
     if point.summary is None:
         return {}
     one = point.summary
@@ -58,7 +58,26 @@ def figures(point: Point) -> dict[str, Any]:
         "cost": one["cost"]["total"],
         "carbon_g": one["carbon_g"],
         "trace_sha256": one["trace_sha256"],
+        **{name: interval["mean"] for name, interval in one.get("replications", {}).items()},
     }
+
+
+def half_widths(point: Point) -> dict[str, float | None]:
+    """Of the 95 % intervals over a point's replications; nothing of a single run."""
+    replications = (point.summary or {}).get("replications", {})
+    return {name: interval["half_width"] for name, interval in replications.items()}
+
+
+def missed(point: Point) -> list[str]:
+    """The objectives that a point misses in any of its runs, with in how many it meets them where some do."""
+    one = point.summary or {}
+    runs = next((interval["samples"] for interval in one.get("replications", {}).values()), 1)
+    met = one.get("slo_met") or {name: int(met) for name, met in one.get("slo", {}).items() if met is not None}
+    return [
+        name.replace("_", " ") + (f" (met {count}/{runs})" if count else "")
+        for name, count in met.items()
+        if count < runs
+    ]
 
 
 def unstated(point: Point) -> dict[str, list[str]]:
@@ -77,13 +96,16 @@ def as_csv(points: Sequence[Point]) -> str:
     paths = list(points[0].values)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*paths, *CSV_FIGURES, "not_stated", "error"])
+    halves = [f"{name}_half_width" for name in MEASURES]
+    writer.writerow([*paths, *CSV_FIGURES, *halves, "missed", "not_stated", "error"])
     for point in points:
         found = figures(point)
         writer.writerow(
             [
                 *point.values.values(),
                 *("" if found.get(name) is None else found[name] for name in CSV_FIGURES),
+                *("" if half_widths(point).get(name) is None else half_widths(point)[name] for name in MEASURES),
+                " ".join(missed(point)),
                 " ".join(path for paths in unstated(point).values() for path in paths),
                 point.error or "",
             ]
@@ -91,28 +113,77 @@ def as_csv(points: Sequence[Point]) -> str:
     return text.getvalue()
 
 
-def point_grid(points: Sequence[Point]) -> Grid:
-    """One row a point."""
+def point_grid(points: Sequence[Point], slo: Objectives | None = None) -> Grid:
+    """One row a point. With objectives their limits stand in the columns' titles, and a column says which are met."""
     paths = list(points[0].values)
-    shown = [name for name in MEASURES if any(figures(point).get(name) for point in points)]
+    limits = _limits(paths, slo)
+    shown = [name for name in MEASURES if name in limits or any(figures(point).get(name) for point in points)]
+    judged = any((point.summary or {}).get("slo") for point in points)
     rows: list[list[str | Cell]] = []
     for point in points:
-        found = figures(point)
-        left_out = unstated(point)
-        cells: list[str | Cell] = [
-            told.at_least(MEASURES[name], found.get(name), whole=name not in left_out) for name in shown
-        ]
+        swept = [value if _is_number(value) else Cell(value, prose=True) for value in point.values.values()]
+        cells = [_cell(name, point) for name in shown]
+        if judged:
+            cells.append(_judged(point))
         if point.error is not None and cells:
             cells[0] = Cell("failed", "bad")
-        swept = [value if _is_number(value) else Cell(value, prose=True) for value in point.values.values()]
         rows.append([*swept, *cells])
-    titles = [MEASURES[name].title for name in shown]
+    titles = {name: f"{MEASURES[name].title}{_limit(name, limits)}" for name in shown}
+    brief = [title for name, title in titles.items() if name in limits or name not in _SELDOM_ASKED]
+    meets = ["objectives"] if judged else []
     return Grid(
         "points",
-        [*short_paths(paths), *titles],
+        [*short_paths(paths), *titles.values(), *meets],
         rows,
-        [*short_paths(paths)[1:], *(title for title in titles if title not in {"p95", "mean latency"})],
+        [*short_paths(paths)[1:], *brief, *meets],
     )
+
+
+_SELDOM_ASKED = {"mean_ms", "p95_ms"}
+
+
+def _limits(paths: Sequence[str], slo: Objectives | None) -> dict[str, float]:
+    """The limit of each measure in its own unit; nothing of objectives that are swept themselves."""
+    if slo is None or "slo" in paths:
+        return {}
+    stated = {
+        **{f"{name}_ms": None if (limit := getattr(slo, name)) is None else limit * 1e-6 for name in _PERCENTILES},
+        "answered_share": slo.answered,
+        "accuracy": slo.accuracy,
+    }
+    of = {measure: f"slo.{measure.removesuffix('_ms').removesuffix('_share')}" for measure in stated}
+    return {name: limit for name, limit in stated.items() if limit is not None and of[name] not in paths}
+
+
+_PERCENTILES = ("p50", "p95", "p99")
+
+
+def _limit(name: str, limits: Mapping[str, float]) -> str:
+    if name not in limits:
+        return ""
+    return f" {'≥' if MEASURES[name].more_is_better else '≤'} {MEASURES[name].write(limits[name])}"
+
+
+def _cell(name: str, point: Point) -> str | Cell:
+    measure, value = MEASURES[name], figures(point).get(name)
+    text = told.at_least(measure, value, whole=name not in unstated(point))
+    half = half_widths(point).get(name)
+    if value is not None and half and not measure.more_is_better and name not in unstated(point):
+        text = told.compact(text, value, half)
+    own = name.removesuffix("_ms").removesuffix("_share")
+    if (point.summary or {}).get("slo", {}).get(own) is None:
+        return text
+    return Cell(text, "bad" if any(one.split(" (")[0] == own for one in missed(point)) else "good")
+
+
+def _judged(point: Point) -> str | Cell:
+    if point.summary is None:
+        return words.NOTHING
+    if out := missed(point):
+        return Cell(f"MISSED: {', '.join(out)}", "bad", prose=True)
+    if open_ := [name for name, met in point.summary["slo"].items() if met is None]:
+        return Cell(f"not judged: {', '.join(open_)}", prose=True)
+    return Cell("met", "good", prose=True)
 
 
 def errors(points: Sequence[Point]) -> list[str]:
@@ -131,7 +202,8 @@ def short_paths(paths: Sequence[str]) -> list[str]:
 
 def render_sweep(swept: Swept) -> str:
     """The page."""
-    plots, across, lines = sweep_plots(swept.points)
+    slo = swept.scenario.slo
+    plots, across, lines = sweep_plots(swept.points, slo)
     paths = list(swept.points[0].values)
     failed = errors(swept.points)
     drawn: list[Markup] = []
@@ -152,7 +224,7 @@ def render_sweep(swept: Swept) -> str:
                        note=f"On the x axis {across}; every point is a run of its own, all with the same seed. "
                 f"Shares are drawn around their values, not from zero.{left}")
         if plots else "",
-        blocks.section("points", "All points", blocks.table(point_grid(swept.points)), note="Also in sweep.csv."),
+        blocks.section("points", "All points", blocks.table(point_grid(swept.points, slo)), note=_points_note(swept)),
         blocks.section("failed", "Points that could not be run", element("ul", *(element("li", one) for one in failed)))
         if failed else "",
         blocks.section(
@@ -169,6 +241,12 @@ def render_sweep(swept: Swept) -> str:
             plots=[plot for plot, _ in plots],
         )
     )  # fmt: skip
+
+
+def _points_note(swept: Swept) -> str:
+    runs = swept.scenario.run.replications
+    over = f" Means of {runs} runs each, latencies with half of their 95 % interval." if runs > 1 else ""
+    return f"Also in sweep.csv.{over}"
 
 
 def _keys(plot: Plot) -> list[Markup]:
@@ -191,10 +269,11 @@ def _lede(points: Sequence[Point]) -> str:
     return " ".join(parts)
 
 
-def sweep_plots(points: Sequence[Point]) -> tuple[list[tuple[Plot, str]], str, int]:
+def sweep_plots(points: Sequence[Point], slo: Objectives | None = None) -> tuple[list[tuple[Plot, str]], str, int]:
     """The plots with their titles, the path on their x axis, and how many lines there are to draw.
 
     On the x axis is the first path whose values are numbers, else the first; every combination of the others is a line.
+    Limits of objectives are drawn across.
     """
     values = {path: list(dict.fromkeys(point.values[path] for point in points)) for path in points[0].values}
     several = [path for path in values if len(values[path]) > 1] or list(values)
@@ -222,22 +301,32 @@ def sweep_plots(points: Sequence[Point]) -> tuple[list[tuple[Plot, str]], str, i
                     for _, found in sorted(own, key=_first)
                 ],
                 shape,
-                dashed=suffix == "p99",
+                dashed=suffix in {"p95", "p99"},
             )
             for colour, (line, own) in zip(_colours(drawn), drawn.items(), strict=True)
             for name, suffix in names.items()
         ]
 
     plots = []
-    latency = curves({"p50_ms": "p50", "p99_ms": "p99"})
+    limits = _limits(list(points[0].values), slo)
+    percentiles = [name for name in _PERCENTILES if name != "p95" or "p95_ms" in limits]
+    latency = curves({f"{name}_ms": name for name in percentiles})
     known = [value for curve in latency for value in curve.y if value]
     common: dict[str, Any] = {"x": axis, "height": 220, "lead": short_paths([across])[0], "sync": "sweep"}
     if known:
         clean = [msgspec.structs.replace(curve, y=[value or None for value in curve.y]) for curve in latency]
         plots.append(
             (
-                Plot(id="latency", y=log_axis("ms", known), curves=clean, **common),
-                "Latency, half of and 99 % of the answers",
+                Plot(
+                    id="latency",
+                    y=log_axis(
+                        "ms", [*known, *(limits[f"{name}_ms"] for name in _PERCENTILES if f"{name}_ms" in limits)]
+                    ),
+                    curves=clean,
+                    marks=[mark for name in _PERCENTILES for mark in _marks(f"{name}_ms", limits)],
+                    **common,
+                ),
+                f"Latency, {_shares_of(percentiles)} of the answers",
             )
         )
     for name, title, unit, factor in (
@@ -246,8 +335,9 @@ def sweep_plots(points: Sequence[Point]) -> tuple[list[tuple[Plot, str]], str, i
     ):  # fmt: skip
         found = curves({name: ""}, factor)
         if any(value for curve in found for value in curve.y):
-            y = _percent_axis(found) if unit == "%" else Axis(unit, low=0)
-            plots.append((Plot(id=name.replace("_", "-"), y=y, curves=found, **common), title))
+            marks = _marks(name, limits, factor)
+            y = _percent_axis(found, [mark.at for mark in marks]) if unit == "%" else Axis(unit, low=0)
+            plots.append((Plot(id=name.replace("_", "-"), y=y, curves=found, marks=marks, **common), title))
     return plots, across, len(lines)
 
 
@@ -255,9 +345,21 @@ def _first(pair: tuple[float, object]) -> float:
     return pair[0]
 
 
-def _percent_axis(curves: Sequence[Curve]) -> Axis:
+def _shares_of(percentiles: Sequence[str]) -> str:
+    """``half of, 95 % of and 99 %``."""
+    return words.listed(["half" if name == "p50" else f"{name[1:]} %" for name in percentiles])
+
+
+def _marks(name: str, limits: Mapping[str, float], factor: float = 1.0) -> list[Mark]:
+    """The limit of an objective, across the plot."""
+    if name not in limits:
+        return []
+    return [Mark(factor * limits[name], f"{MEASURES[name].title}{_limit(name, limits)}", across=True)]
+
+
+def _percent_axis(curves: Sequence[Curve], limits: Sequence[float]) -> Axis:
     """Shares lie close together: the axis shows them with room around, not from zero."""
-    known = [value for curve in curves for value in curve.y if value is not None]
+    known = [*limits, *(value for curve in curves for value in curve.y if value is not None)]
     margin = max(1.0, 0.2 * (max(known) - min(known)))
     return Axis("%", low=max(0.0, min(known) - margin), high=min(100.0 + margin / 4, max(known) + margin))
 

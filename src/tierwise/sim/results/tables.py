@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from tierwise.report import words
@@ -26,8 +27,13 @@ _JUDGED = {True: Cell("met", "good"), False: Cell("MISSED", "bad"), None: Cell("
 
 def objectives(scenario: Scenario, summary: Summary) -> Grid | None:
     """Each objective with its figure beside the limit."""
-    rows = [(one.name, one.figure, one.limit, _JUDGED[one.met]) for one in told.objectives(scenario, summary)]
+    rows = [(one.name, one.figure, one.limit, _verdict(one)) for one in told.objectives(scenario, summary)]
     return Grid("objectives", ("objective", "figure", "limit", ""), rows) if rows else None
+
+
+def _verdict(one: told.Objective) -> Cell:
+    cell = _JUDGED[one.met]
+    return msgspec.structs.replace(cell, text=f"{cell.text}, met {one.where}") if one.where else cell
 
 
 def tiers(summary: Summary) -> Grid:
@@ -210,17 +216,26 @@ def faults(scenario: Scenario, spans: Sequence[Span]) -> Grid | None:
 
 
 def intervals(summary: Summary) -> Grid | None:
-    """Means with 95 % intervals: of the mean latency over one run, of every figure over replications."""
+    """Means with 95 % intervals: of the mean latency within one run, of every figure over replications.
+
+    The first is left out where the second is there and other phases change the mean.
+    """
     rows: list[tuple[str | Cell, ...]] = []
     within = summary.end_to_end_interval_ms
-    if within is not None:
+    if within is not None and not (within.fixed_phases and summary.replications):
         rows.append(
-            ("mean latency", told.interval(told.MEASURES["mean_ms"], within), Cell(told.method(within), prose=True))
+            (
+                "mean latency, within this run",
+                told.interval(told.MEASURES["mean_ms"], within),
+                Cell(told.method(within), prose=True),
+            )
         )
     for name, measure in told.MEASURES.items():
         value = summary.replications.get(name)
         if value is not None and (value.mean or name not in {"energy_j", "cost"}):
-            rows.append((measure.title, told.interval(measure, value), Cell(told.method(value), prose=True)))
+            rows.append(
+                (f"{measure.title}, over runs", told.interval(measure, value), Cell(told.method(value), prose=True))
+            )
     return Grid("95 % intervals", ("figure", "mean ± half width", "from"), rows) if rows else None
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from tierwise.report.grid import Grid
-    from tierwise.scenario.schema import Scenario
+    from tierwise.scenario.schema import Objectives, Scenario
     from tierwise.sim.compare import Comparison
     from tierwise.sim.results.comparison import Sensitivity
     from tierwise.sim.summary import Summary
@@ -36,6 +36,7 @@ def run_view(scenario: Scenario, summary: Summary, width: int) -> RenderableType
     return Group(
         head,
         Text(told.verdict(scenario, summary)),
+        *(Text(f"Assumed: {one}", style="yellow") for one in summary.assumptions),
         Text(),
         _grids(list(tables.in_terminal(scenario, summary)), width),
         Text(f"trace sha256 {summary.trace_sha256}", style="dim", overflow="fold"),
@@ -53,10 +54,10 @@ def comparison_view(result: Comparison, sensitivity: Sensitivity | None, width: 
     return Group(head, Text(comparison.verdict(result)), Text(), _grids(grids, width), last)
 
 
-def sweep_view(points: Sequence[Point], width: int) -> RenderableType:
-    """A row a point, and why some could not be run."""
+def sweep_view(points: Sequence[Point], width: int, slo: Objectives | None = None) -> RenderableType:
+    """A row a point, held against the objectives, and why some could not be run."""
     failed = (Text(error, style="red") for error in sweep.errors(points))
-    return Group(_grids([sweep.point_grid(points)], width), *failed)
+    return Group(_grids([sweep.point_grid(points, slo)], width), *failed)
 
 
 def _grids(grids: Sequence[Grid], width: int) -> RenderableType:

@@ -9,11 +9,12 @@ import msgspec
 from tierwise.report import words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from tierwise.scenario.parts import Link
     from tierwise.scenario.schema import Fault, Scenario
     from tierwise.sim.statistics import Interval
-    from tierwise.sim.summary import Summary
+    from tierwise.sim.summary import LinkSummary, Summary
 
 PARTS = {
     "before_sending": ("before", "before sending"),
@@ -58,7 +59,7 @@ MEASURES = {
 """Of ``run.figures_of``, in the order in which they are shown."""
 
 
-_BUSY, _LEFT_WAITING = 0.98, 0.02
+_BUSY, _LEFT_WAITING, _MOST = 0.98, 0.02, 0.5
 _LEAST_POINTS = 0.001
 """Percentage points: a smaller difference of shares is that of their denominators."""
 
@@ -70,28 +71,69 @@ class Objective(msgspec.Struct, frozen=True):
     figure: str
     limit: str
     met: bool | None
+    where: str = ""
+    """In how many of several runs it was met."""
 
 
 def objectives(scenario: Scenario, summary: Summary) -> list[Objective]:
-    """The stated objectives with their figures, as ``Summary.slo`` judges them."""
-    slo, latency = scenario.slo, summary.end_to_end_ms
+    """The stated objectives with their figures, as ``Summary.slo`` judges them.
+
+    Of several replications the figure is their mean, and an objective is met where each of them meets it.
+    """
+    slo, means = scenario.slo, figures(summary)
     found = []
     for name in ("p50", "p95", "p99"):
         limit = getattr(slo, name)
         if limit is not None:
-            figure = words.latency(None if latency is None else getattr(latency, name))
-            found.append((name, name, figure, f"at most {words.latency(limit * 1e-6)}"))
+            found.append((name, name, words.latency(means.get(f"{name}_ms")), f"at most {words.latency(limit * 1e-6)}"))
     if slo.answered is not None:
-        figure = words.share(summary.answered_share)
+        figure = words.share(means.get("answered_share", summary.answered_share))
         found.append(("answered", "answered", figure, f"at least {words.share(slo.answered)}"))
     if slo.accuracy is not None:
-        found.append(("accuracy", "accuracy", words.share(summary.accuracy), f"at least {words.share(slo.accuracy)}"))
+        found.append(("accuracy", "accuracy", _accuracy(summary, means), f"at least {words.share(slo.accuracy)}"))
     if slo.cost_per_hour is not None:
-        an_hour = summary.cost.total / summary.simulated_s * 3600
-        found.append(
-            ("cost_per_hour", "cost an hour", words.amount(an_hour), f"at most {words.amount(slo.cost_per_hour)}")
-        )
-    return [Objective(title, figure, limit, summary.slo[name]) for name, title, figure, limit in found]
+        an_hour = words.amount(means["cost"] / summary.simulated_s * 3600)
+        found.append(("cost_per_hour", "cost an hour", an_hour, f"at most {words.amount(slo.cost_per_hour)}"))
+    return [Objective(title, figure, limit, *_met(summary, name)) for name, title, figure, limit in found]
+
+
+def figures(summary: Summary) -> dict[str, float]:
+    """The figures of a run, or the means of its replications."""
+    latency = summary.end_to_end_ms
+    one = {"cost": summary.cost.total}
+    if latency is not None:
+        one |= {"p50_ms": latency.p50, "p95_ms": latency.p95, "p99_ms": latency.p99}
+    if summary.accuracy is not None:
+        one["accuracy"] = summary.accuracy
+    return one | {name: interval.mean for name, interval in summary.replications.items()}
+
+
+def runs(summary: Summary) -> int:
+    """How many replications there were."""
+    return next((interval.samples for interval in summary.replications.values()), 1)
+
+
+def _met(summary: Summary, name: str) -> tuple[bool | None, str]:
+    """Whether all runs meet an objective, and in how many it is met; ``None`` where the run, or each, cannot tell."""
+    if not summary.slo_met:
+        return summary.slo.get(name), ""
+    count, all_ = summary.slo_met.get(name), runs(summary)
+    return (None, "") if count is None else (count == all_, f"in {count} of {all_} runs")
+
+
+def _accuracy(summary: Summary, means: Mapping[str, float]) -> str:
+    """The share of right answers, and of whose answers where not all are judged."""
+    text = words.share(means.get("accuracy"))
+    return f"{text} {_judged(summary)}" if _judged(summary) else text
+
+
+def _judged(summary: Summary) -> str:
+    """``of the 1,234 answers of cloud, 20.0 % of all``, where accuracy is stated for some tiers alone."""
+    judged = summary.quality.judged
+    if not judged or judged >= summary.answered:
+        return ""
+    tiers = words.listed([name for name, tier in summary.by_tier.items() if tier.quality.judged])
+    return f"of the {judged:,} answers of {tiers}, {words.percent(judged / summary.answered)} of all"
 
 
 def verdict(scenario: Scenario, summary: Summary) -> str:
@@ -100,7 +142,7 @@ def verdict(scenario: Scenario, summary: Summary) -> str:
     stated = objectives(scenario, summary)
     missed, met, open_ = ([one for one in stated if one.met is wanted] for wanted in (False, True, None))
     if missed:
-        told.append(f"Missed {len(missed)} of {_counted(len(stated), 'objective')}: {_listed(missed)}.")
+        told.append(f"Missed {len(missed)} of {counted(len(stated), 'objective')}: {_listed(missed)}.")
     elif met and not open_:
         every = "The objective is" if len(met) == 1 else f"All {len(met)} objectives are"
         told.append(f"{every} met: {_listed(met)}.")
@@ -118,11 +160,13 @@ def verdict(scenario: Scenario, summary: Summary) -> str:
 
 
 def _listed(stated: Sequence[Objective]) -> str:
-    return words.listed([f"{one.name} {one.figure} ({one.limit})" for one in stated])
+    return words.listed(
+        [f"{one.name} {one.figure} ({', '.join(filter(None, (one.limit, one.where)))})" for one in stated]
+    )
 
 
 def overloads(scenario: Scenario, summary: Summary) -> list[str]:
-    """A sentence about each link and node whose queue grew until the end."""
+    """A sentence about each link and node whose queue grew until the end, and each link that loses most."""
     found = []
     for name, ways in summary.links.items():
         for way, link in ways.items():
@@ -130,13 +174,31 @@ def overloads(scenario: Scenario, summary: Summary) -> list[str]:
                 shared = (
                     " It is shared; `shared: false` gives each device its own." if scenario.links[name].shared else ""
                 )
+                load = _load(scenario.links[name], way, link)
                 found.append(
-                    f"Link {name} {way} is overloaded: {_left(link.in_flight, link.offered, 'messages')}.{shared}"
+                    f"Link {name} {way} is overloaded{load}: {_left(link.in_flight, link.offered, 'messages')}.{shared}"
+                )
+            if link.lost > _MOST * link.messages:
+                stated = scenario.links[name].loss
+                hint = f" (`loss` is {words.percent(stated)}; 1 % is written `1%`)" if isinstance(stated, float) else ""
+                found.append(
+                    f"Link {name} {way} loses {words.percent(link.lost / link.messages)} of its messages{hint}."
                 )
     for name, node in summary.nodes.items():
         if _overloaded(node.utilisation, node.waiting_at_end, node.offered):
             found.append(f"Node {name} is overloaded: {_left(node.waiting_at_end, node.offered, 'requests')}.")
     return found
+
+
+def _load(link: Link, way: str, counted: LinkSummary) -> str:
+    """What came against what the link carries: ``, 128 of 50 Mbit/s``, by the messages that it has not yet sent."""
+    rate = link.bandwidth_down if way == "down" and link.bandwidth_down is not None else link.bandwidth
+    sent = counted.offered - counted.in_flight
+    if rate is None or not sent or not link.shared:
+        return ""
+    capacity = rate * link.duty_cycle
+    came = words.quantity(float(f"{capacity * counted.utilisation * counted.offered / sent:.3g}"), "bit/s")
+    return f", about {came} for {words.quantity(capacity, 'bit/s')}"
 
 
 def _overloaded(utilisation: float, waiting: int, offered: int) -> bool:
@@ -150,14 +212,16 @@ def _left(waiting: int, offered: int, what: str) -> str:
 
 def _answered(summary: Summary) -> str:
     latency, lost = summary.end_to_end_ms, sum(summary.dropped.values())
+    first = f"In the first of {runs(summary)} runs " if runs(summary) > 1 else ""
     if latency is None:
         return f"None of {summary.requests:,} requests was answered{_lost(summary)}."
     text = (
-        f"{summary.answered:,} of {summary.requests:,} requests were answered, half of them within "
+        f"{first}{summary.answered:,} of {summary.requests:,} requests were answered, half of them within "
         f"{words.latency(latency.p50)} and 99 % within {words.latency(latency.p99)}"
     )
     if summary.accuracy is not None:
-        text += f"; {words.percent(summary.accuracy)} of the judged answers were right"
+        right = words.percent(summary.accuracy)
+        text += f"; {right} {_judged(summary) or 'of the judged answers'} were right"
     return f"{text}{_lost(summary)}." if lost or summary.in_flight else f"{text}; none was lost."
 
 
@@ -167,13 +231,14 @@ def _lost(summary: Summary) -> str:
     return f"{told}, {summary.in_flight:,} under way at the end" if summary.in_flight else told
 
 
-def _counted(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """``1 group``, ``2 groups``."""
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def devices(scenario: Scenario) -> str:
     """How many there are."""
-    return _counted(sum(group.count for group in scenario.devices.values()), "device")
+    return counted(sum(group.count for group in scenario.devices.values()), "device")
 
 
 def at_least(measure: Measure, value: float | None, *, whole: bool) -> str:
@@ -207,10 +272,20 @@ def plus_minus(text: str, mean: float, half_width: float | None) -> str:
     return f"{text} ± {factor * half_width:.2g} {unit}".rstrip()
 
 
+def compact(text: str, mean: float, half_width: float) -> str:
+    """``16.0 ± 1.7 ms``: as ``plus_minus`` says it, with the unit once."""
+    unit = text.partition(" ")[2]
+    return (
+        plus_minus(text, mean, half_width).replace(f" {unit} ±", " ±") if unit else plus_minus(text, mean, half_width)
+    )
+
+
 def method(value: Interval) -> str:
     """How an interval was computed."""
     if value.method == "batch means":
         text = f"{value.samples} batch means of one run, Student's t"
+        if value.fixed_phases:
+            text += "; other phases of the devices give other means: `run.replications` draws them anew"
         return f"{text}; too narrow, for the batches hang together" if value.hangs_together else text
     if value.method == "paired replications":
         return f"{value.samples} pairs of runs with common random numbers, Student's t"

@@ -1,0 +1,195 @@
+"""What is shown means what it says: intervals, assumptions, objectives, and the shares that figures are of."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.scenario.examples import MINIMAL
+from tests.sim.runs import load
+from tests.sim.test_sensitivity import PLANT
+from tierwise.report.words import ms
+from tierwise.sim import simulate
+from tierwise.sim.results.sweep import as_csv, figures, missed, point_grid, sweep_plots
+from tierwise.sim.results.tables import intervals, objectives
+from tierwise.sim.results.words import verdict
+from tierwise.sim.run import figures_of
+from tierwise.sim.sweep import sweep
+from tierwise.sim.unstated import assumptions
+from tierwise.sim.workload import expected_requests
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tierwise.sim import Summary
+    from tierwise.sim.sweep import Point
+
+CASCADE = {"placement": "{cascade: [edge, cloud], threshold: 0.3}"}
+
+
+def rows_of(summary: Summary) -> list[list[str]]:
+    grid = intervals(summary)
+    return [] if grid is None else [[cell.text for cell in row] for row in grid.cells()]
+
+
+def test_an_interval_within_a_run_says_that_its_phases_are_the_same_throughout(tmp_path: Path) -> None:
+    one = simulate(load(tmp_path, PLANT, {"run.duration": "30s"}))
+    interval = one.end_to_end_interval_ms
+    assert interval is not None
+    assert interval.fixed_phases
+    [row] = rows_of(one)
+    assert row[0] == "mean latency, within this run"
+    assert "other phases of the devices give other means: `run.replications`" in row[2]
+    means = [figures_of(simulate(load(tmp_path, PLANT, {"run.duration": "30s"}), seed=n))["mean_ms"] for n in range(4)]
+    assert interval.half_width is not None
+    assert max(means) - min(means) > 4 * interval.half_width, "which is why it has to be said"
+    several = simulate(load(tmp_path, PLANT, {"run.duration": "30s", "run.replications": "4"}))
+    names = [row[0] for row in rows_of(several)]
+    assert "mean latency, over runs" in names
+    assert not any("within" in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("traffic", "fixed"),
+    [
+        ("{pattern: poisson, rate: 20/s}", False),
+        ("{pattern: periodic, period: 100ms, phase: same}", False),
+        ("{pattern: burst, period: 1s, size: 10}", True),
+    ],
+)
+def test_only_random_phases_are_fixed_within_a_run(tmp_path: Path, traffic: str, *, fixed: bool) -> None:
+    interval = simulate(load(tmp_path, MINIMAL, {"devices.sensors.traffic": traffic})).end_to_end_interval_ms
+    assert interval is not None
+    assert interval.fixed_phases is fixed
+    alone = {"devices.sensors.traffic": traffic, "devices.sensors.count": "1"}
+    interval = simulate(load(tmp_path, MINIMAL, alone)).end_to_end_interval_ms
+    assert interval is None or not interval.fixed_phases
+
+
+def test_a_cascade_without_confidence_says_what_it_assumes(tmp_path: Path) -> None:
+    scenario = load(tmp_path, MINIMAL, CASCADE | {"devices.sensors.count": "200"})
+    [told] = simulate(scenario).assumptions
+    assert told.startswith("models.anomaly.edge.confidence is not stated: assumed to be uniform from 0 to 1")
+    assert "so that 0.3 of all is escalated by chance" in told
+    summary = simulate(scenario)
+    assert summary.by_tier["cloud"].answered / summary.answered == pytest.approx(0.3, abs=0.04), "and it is so"
+    stated = {"models.anomaly.edge": "{accuracy: 0.95, confidence: {uniform: [0, 1]}, source: test}"}
+    assert assumptions(load(tmp_path, MINIMAL, CASCADE | stated)) == []
+    assert assumptions(load(tmp_path, MINIMAL, {"placement": "{fallback: [edge, cloud], timeout: 1s}"})) == []
+    assert len(assumptions(load(tmp_path, MINIMAL, {"placement": "{policy: escalate}"}))) == 3
+
+
+def points_of(folder: Path, changes: dict[str, str]) -> list[Point]:
+    path = folder / "s.yaml"
+    path.write_text(PLANT.replace("duration: 20s", "duration: 10s"))
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return sweep(
+            path, {"nodes.gateway.service": ["1ms", "4ms", "8ms"]}, folder / "r.jsonl", pool, overrides=changes
+        )
+
+
+def test_a_sweep_holds_its_points_against_the_objectives(tmp_path: Path) -> None:
+    objective = {"slo": "{p95: 15ms, answered: 90%}"}
+    points = points_of(tmp_path, objective)
+    assert [missed(point) for point in points] == [[], ["p95"], ["p95", "answered"]]
+    slo = load(tmp_path, PLANT, objective).slo
+    grid = point_grid(points, slo).shortened()
+    assert "p95 ≤ 15.0 ms" in grid.columns
+    assert "answered ≥ 90 %" in grid.columns
+    column = list(grid.columns).index("p95 ≤ 15.0 ms")
+    assert [row[column].tone for row in grid.cells()] == ["good", "bad", "bad"]
+    assert [row[-1].text for row in grid.cells()] == ["met", "MISSED: p95", "MISSED: p95, answered"]
+    plots, _, _ = sweep_plots(points, slo)
+    latency = next(plot for plot, _ in plots if plot.id == "latency")
+    assert [(mark.at, mark.across) for mark in latency.marks] == [(15.0, True)]
+    assert {curve.name for curve in latency.curves} == {"p50", "p95", "p99"}
+    assert latency.y.low is not None
+    assert latency.y.high is not None
+    assert latency.y.low < 15 < latency.y.high
+    answered = next(plot for plot, _ in plots if plot.id == "answered-share")
+    assert [mark.at for mark in answered.marks] == [90.0]
+    assert ",p95 answered," in as_csv(points)
+
+
+def test_a_swept_limit_stands_in_no_title(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(MINIMAL + "slo: {p95: 5ms}\n")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        points = sweep(path, {"slo.p95": ["5ms", "50ms"]}, tmp_path / "r.jsonl", pool)
+    grid = point_grid(points, load(tmp_path, path.read_text()).slo)
+    assert not any("≤" in title for title in grid.columns)
+    assert [row[-1].text for row in grid.cells()] == ["MISSED: p95", "met"]
+
+
+def test_a_sweep_means_its_replications(tmp_path: Path) -> None:
+    changes = {"run.replications": "4", "slo.p95": "25ms"}
+    points = points_of(tmp_path, changes)
+    assert points[1].summary is not None
+    scenario = load(tmp_path, PLANT.replace("duration: 20s", "duration: 10s"), changes)
+    over = simulate(scenario).replications["p95_ms"]
+    assert figures(points[1])["p95_ms"] == pytest.approx(over.mean)
+    assert over.half_width
+    grid = point_grid(points, scenario.slo)
+    cell = list(grid.cells())[1][list(grid.columns).index("p95 ≤ 25.0 ms")]
+    assert cell.text.startswith(f"{ms(over.mean)} ± ")
+    assert cell.text.endswith(" ms")
+    assert "p95_ms_half_width" in as_csv(points).splitlines()[0]
+
+
+def test_an_objective_is_met_where_every_run_meets_it(tmp_path: Path) -> None:
+    means = sorted(figures_of(simulate(load(tmp_path, PLANT), seed=seed))["p95_ms"] for seed in range(6))
+    limit = f"{(means[0] + means[-1]) / 2:.6f}ms"
+    scenario = load(tmp_path, PLANT, {"run.replications": "8", "slo.p95": limit})
+    summary = simulate(scenario)
+    count = summary.slo_met["p95"]
+    assert 0 < count < 8
+    grid = objectives(scenario, summary)
+    assert grid is not None
+    assert [row[-1].text for row in grid.cells()] == [f"MISSED, met in {count} of 8 runs"]
+    told = verdict(scenario, summary)
+    assert told.startswith("In the first of 8 runs ")
+    assert f"met in {count} of 8 runs)" in told or f"in {count} of 8 runs)" in told
+
+
+def test_an_accuracy_says_whose_it_is(tmp_path: Path) -> None:
+    changes = CASCADE | {"models.anomaly.edge": "{source: test}", "slo.accuracy": "50%"}
+    scenario = load(tmp_path, MINIMAL, changes | {"devices.sensors.count": "100"})
+    summary = simulate(scenario)
+    judged = summary.by_tier["cloud"].answered
+    told = verdict(scenario, summary)
+    assert f"of the {judged:,} answers of cloud, " in told
+    assert " % of all were right" in told
+    assert "of the judged answers were right" in verdict(load(tmp_path), simulate(load(tmp_path)))
+
+
+def test_a_link_that_loses_all_is_named(tmp_path: Path) -> None:
+    scenario = load(tmp_path, MINIMAL, {"links.up.loss": "1"})
+    assert "Link up up loses 100 % of its messages (`loss` is 100 %; 1 % is written `1%`)." in verdict(
+        scenario, simulate(scenario)
+    )
+    assert "loses" not in verdict(load(tmp_path), simulate(load(tmp_path, MINIMAL, {"links.up.loss": "1%"})))
+
+
+def test_an_overloaded_link_says_what_came_for_what_it_carries(tmp_path: Path) -> None:
+    """200 × 2 Hz × 40 kB = 128 Mbit/s."""
+    changes = {
+        "devices.sensors": "{count: 200, request: 40kB, traffic: {pattern: periodic, period: 500ms}}",
+        "links.up.bandwidth": "50Mbit/s",
+    }
+    scenario = load(tmp_path, MINIMAL, changes)
+    told = verdict(scenario, simulate(scenario))
+    assert "Link up up is overloaded, about 128 Mbit/s for 50 Mbit/s:" in told
+
+
+def test_about_how_many_requests_there_will_be(tmp_path: Path) -> None:
+    for traffic, count in {
+        "{pattern: periodic, period: 100ms}": 1000,
+        "{pattern: burst, period: 1s, size: 5}": 500,
+        "{pattern: poisson, rate: 3/s, stop: 5s}": 150,
+        "{pattern: offline, samples: 7}": 70,
+        "{pattern: multi_stream, samples: 4, queries: 2}": 80,
+        "{pattern: single_stream}": 0,
+    }.items():
+        assert expected_requests(load(tmp_path, MINIMAL, {"devices.sensors.traffic": traffic})) == count, traffic
