@@ -222,7 +222,12 @@ def test_overrides_replace_and_add(tmp_path: Path) -> None:
         ("run.sed", "1", "--set run.sed=1: run.sed: unknown key (did you mean `seed`?)"),
         ("run.duration", "5", "--set run.duration=5: run.duration: a duration needs a unit"),
         ("links.up", "{to: gateway, from: sensors, los: 1}", "links.up.los: unknown key (did you mean `loss`?)"),
-        ("links.far.away", "1", "--set links.far.away=1: links.far.away: unknown key"),
+        (
+            "links.far.away",
+            "1",
+            "--set links.far.away: there is no links.far (known: up, wan); a further one is set as",
+        ),
+        ("boards.new.power", "1", "--set boards.new.power=1: boards.new.power: unknown key"),
         ("links.up.to", "mars", "--set links.up.to=mars: links.up.to: there is no 'mars'"),
         ("links.up.from", "[mars]", "--set links.up.from=[mars]: links.up.from[0]: there is no 'mars'"),
     ],

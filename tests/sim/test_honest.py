@@ -71,7 +71,7 @@ def test_only_random_phases_are_fixed_within_a_run(tmp_path: Path, traffic: str,
 def test_a_cascade_without_confidence_says_what_it_assumes(tmp_path: Path) -> None:
     scenario = load(tmp_path, MINIMAL, CASCADE | {"devices.sensors.count": "200"})
     [told] = simulate(scenario).assumptions
-    assert told.startswith("models.anomaly.edge.confidence is not stated: assumed to be uniform from 0 to 1")
+    assert told.startswith("models.anomaly.edge.confidence is not stated: taken as uniform from 0 to 1")
     assert "so that 0.3 of all is escalated by chance" in told
     summary = simulate(scenario)
     assert summary.by_tier["cloud"].answered / summary.answered == pytest.approx(0.3, abs=0.04), "and it is so"

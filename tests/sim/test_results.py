@@ -183,7 +183,7 @@ def test_the_page_has_every_figure_and_where_it_comes_from(busy: Run) -> None:
     page = render_run(busy)
     for text in (
         "Missed 1 of 4 objectives", "at most 1.00 ms", "MISSED", "a link was down", "wan up", "gateway",
-        "independent runs, Student", "batch means of one run", "models.anomaly.edge", "before sending",
+        "independent runs, Student", "p50, over runs", "models.anomaly.edge", "before sending",
         "Scenario file", "300 g/kWh (a test)", busy.summary.trace_sha256, "Make it again", "run.seed = 7",
     ):  # fmt: skip
         assert text in page, text
@@ -195,7 +195,7 @@ def test_the_words_hold_figures_against_limits(busy: Run) -> None:
         "p99": False, "answered": True, "accuracy": True, "cost an hour": True
     }  # fmt: skip
     assert stated["cost an hour"].figure == "1"
-    assert f"p99 {stated['p99'].figure} (at most 1.00 ms)" in run_verdict(busy.scenario, busy.summary)
+    assert f"p99 {stated['p99'].figure} (at most 1.00 ms, in 0 of 3 runs)" in run_verdict(busy.scenario, busy.summary)
 
 
 def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:

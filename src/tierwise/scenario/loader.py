@@ -99,8 +99,8 @@ def _refuse_unknown(where: str, section: str, name: str, known: Mapping[str, obj
     """A slip in a name must not begin an entry of its own, of which nearly all is missing."""
     if section in _NAMED:
         meant = did_you_mean(name, known) or f" (known: {', '.join(known)})"
-        what = f"--set {where}: there is no {section}.{name}{meant}"
-        raise ConfigurationError(f"{what}; a further one is set as a whole: {section}.{name}={{…}}")
+        what = f"there is no {section}.{name}{meant}; a further one is set as a whole: {section}.{name}={{…}}"
+        raise ScenarioError([Problem(f"--set {where}", 0, 0, "", what)])
 
 
 def _shown_plainly(text: str) -> str:

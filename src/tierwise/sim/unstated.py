@@ -140,6 +140,6 @@ def assumptions(scenario: Scenario) -> list[str]:
             effect = (
                 f", so that {rule.threshold:.3g} of all is escalated by chance" if isinstance(rule, Cascade) else ""
             )
-            what = "is not stated: assumed to be uniform from 0 to 1, for right and wrong answers alike"
-            found[f"models.{name}.{tier}.confidence {what}{effect}."] = None
+            taken = "is not stated: taken as uniform from 0 to 1, for right and wrong answers alike"
+            found[f"models.{name}.{tier}.confidence {taken}{effect}."] = None
     return list(found)
