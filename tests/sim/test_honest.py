@@ -12,7 +12,8 @@ from tests.sim.runs import load
 from tests.sim.test_sensitivity import PLANT
 from tierwise.report.words import ms
 from tierwise.sim import simulate
-from tierwise.sim.results.sweep import as_csv, figures, missed, point_grid, sweep_plots
+from tierwise.sim.results.origin import Origin
+from tierwise.sim.results.sweep import Swept, as_csv, figures, missed, point_grid, render_sweep, sweep_plots
 from tierwise.sim.results.tables import intervals, objectives
 from tierwise.sim.results.words import verdict
 from tierwise.sim.run import figures_of
@@ -100,7 +101,13 @@ def test_a_sweep_holds_its_points_against_the_objectives(tmp_path: Path) -> None
     assert "answered ≥ 90 %" in grid.columns
     column = list(grid.columns).index("p95 ≤ 15.0 ms")
     assert [row[column].tone for row in grid.cells()] == ["good", "bad", "bad"]
-    assert [row[-1].text for row in grid.cells()] == ["met", "MISSED: p95", "MISSED: p95, answered"]
+    assert [row[1].text for row in grid.cells()] == ["met", "MISSED: p95", "MISSED: p95, answered"]
+    page = render_sweep(
+        Swept(
+            load(tmp_path, PLANT, objective), Origin(file="p.yaml", text=PLANT, changes={}, command="tierwise"), points
+        )
+    )
+    assert "3 runs. 1 of 3 meet all objectives." in page
     plots, _, _ = sweep_plots(points, slo)
     latency = next(plot for plot, _ in plots if plot.id == "latency")
     assert [(mark.at, mark.across) for mark in latency.marks] == [(15.0, True)]
@@ -120,7 +127,7 @@ def test_a_swept_limit_stands_in_no_title(tmp_path: Path) -> None:
         points = sweep(path, {"slo.p95": ["5ms", "50ms"]}, tmp_path / "r.jsonl", pool)
     grid = point_grid(points, load(tmp_path, path.read_text()).slo)
     assert not any("≤" in title for title in grid.columns)
-    assert [row[-1].text for row in grid.cells()] == ["MISSED: p95", "met"]
+    assert [row[1].text for row in grid.cells()] == ["MISSED: p95", "met"]
 
 
 def test_a_sweep_means_its_replications(tmp_path: Path) -> None:

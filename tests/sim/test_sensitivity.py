@@ -11,8 +11,8 @@ from tests.sim.runs import load
 from tierwise.sim import simulate
 from tierwise.sim.compare import compare
 from tierwise.sim.costs import constants_of
-from tierwise.sim.results.comparison import Sensitivity, sensitivity_told
-from tierwise.sim.sensitivity import NEITHER, flips, numbers_of, scaled, tried
+from tierwise.sim.results.comparison import Sensitivity, flip_grid, sensitivity_told
+from tierwise.sim.sensitivity import NEITHER, Flip, flips, numbers_of, scaled, tried
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -175,3 +175,9 @@ def test_energy_that_is_not_stated_decides_nothing(tmp_path: Path) -> None:
     edge = load(tmp_path, PLANT, powered | {"name": "edge"})
     cloud = load(tmp_path, PLANT, {"name": "cloud", "placement": "cloud"})
     assert not [flip for flip in flips(edge, cloud) if flip.figure == "energy_j"]
+
+
+def test_a_constant_that_turns_it_round_is_shown_in_its_unit() -> None:
+    shown = {"nodes.a.service": 4e6, "links.a.bandwidth": 2e7, "nodes.a.power.idle": 2.5, "nodes.a.price.per_hour": 0.5}
+    grid = flip_grid([Flip(path, value, "", 2.0, "mean_ms", "a", "b") for path, value in shown.items()])
+    assert [row[1].text for row in grid.cells()] == ["4ms", "20 Mbit/s", "2.5 W", "0.5"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tierwise.core.errors import ConfigurationError
 from tierwise.core.suggest import did_you_mean
 from tierwise.scenario.checks import reference_problems
-from tierwise.scenario.document import Document, ScenarioError, Step, parse_document, read_document
+from tierwise.scenario.document import Document, Problem, ScenarioError, Step, parse_document, read_document
 from tierwise.scenario.legacy import is_earlier_form, translate
 from tierwise.scenario.profile import with_profiles
 from tierwise.scenario.schema import Replay, Scenario, Traffic

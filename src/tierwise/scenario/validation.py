@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from tierwise.core.suggest import did_you_mean
 from tierwise.scenario.document import Document, Problem, ScenarioError, Step
 from tierwise.scenario.suggestions import suggestion
 
@@ -61,6 +62,7 @@ def _told(kind: type[BaseModel], document: Document, detail: ErrorDetails) -> Pr
         key = str(context.get("discriminator", "")).strip("'")
         expected = context.get("expected_tags")
         what = f"needs `{key}`" + (f", one of {expected}" if expected else "")
+        what += did_you_mean(str(context.get("tag", "")), (name.strip("'") for name in str(expected or "").split(", ")))
     else:
         own = _WORDS.get(fault)
         what = detail["msg"].removeprefix("Value error, ") if own is None else own.format_map(context)

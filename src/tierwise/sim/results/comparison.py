@@ -13,6 +13,7 @@ from tierwise.report.grid import Cell, Grid
 from tierwise.report.markup import Markup, element, join
 from tierwise.report.page import Page, render_page
 from tierwise.report.plots import PALETTE, Axis, Curve, Mark, Plot, log_axis, shorts, tier_colour
+from tierwise.scenario.units import format_ns
 from tierwise.sim.results import words as told
 from tierwise.sim.results.words import MEASURES, Measure
 from tierwise.sim.sensitivity import LEAST_ANSWERED, Flip
@@ -131,12 +132,21 @@ def flip_grid(flips: Sequence[Flip]) -> Grid:
         "constants that turn it round",
         ("constant", "stated", "times", "figure", "better", "then better", "source"),
         [
-            (flip.constant, f"{flip.value:.6g}", f"{flip.factor:g}", MEASURES[flip.figure].title, flip.better,
+            (flip.constant, _stated(flip), f"{flip.factor:g}", MEASURES[flip.figure].title, flip.better,
              flip.better_then, Cell(flip.source or words.NOTHING, prose=True))
             for flip in flips
         ],
         ("times", "figure", "better", "then better"),
     )  # fmt: skip
+
+
+def _stated(flip: Flip) -> str:
+    """The value as a scenario writes it, as far as its unit shows in its name; else in base units."""
+    name = flip.constant.rpartition(".")[2]
+    if name in {"service", "latency", "jitter"}:
+        return format_ns(round(flip.value))
+    unit = "bit/s" if name.startswith("bandwidth") else "W" if name in {"idle", "busy"} or "power" in name else ""
+    return words.quantity(flip.value, unit) if unit else f"{flip.value:.6g}"
 
 
 def sensitivity_told(sensitivity: Sensitivity) -> str:

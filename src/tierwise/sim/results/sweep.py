@@ -62,6 +62,12 @@ def figures(point: Point) -> dict[str, Any]:
     }
 
 
+def _runs(points: Sequence[Point]) -> int:
+    """How many replications points have."""
+    each = [interval for point in points for interval in (point.summary or {}).get("replications", {}).values()]
+    return max((interval["samples"] for interval in each), default=1)
+
+
 def half_widths(point: Point) -> dict[str, float | None]:
     """Of the 95 % intervals over a point's replications; nothing of a single run."""
     replications = (point.summary or {}).get("replications", {})
@@ -71,7 +77,7 @@ def half_widths(point: Point) -> dict[str, float | None]:
 def missed(point: Point) -> list[str]:
     """The objectives that a point misses in any of its runs, with in how many it meets them where some do."""
     one = point.summary or {}
-    runs = next((interval["samples"] for interval in one.get("replications", {}).values()), 1)
+    runs = _runs([point])
     met = one.get("slo_met") or {name: int(met) for name, met in one.get("slo", {}).items() if met is not None}
     return [
         name.replace("_", " ") + (f" (met {count}/{runs})" if count else "")
@@ -122,9 +128,7 @@ def point_grid(points: Sequence[Point], slo: Objectives | None = None) -> Grid:
     rows: list[list[str | Cell]] = []
     for point in points:
         swept = [value if _is_number(value) else Cell(value, prose=True) for value in point.values.values()]
-        cells = [_cell(name, point) for name in shown]
-        if judged:
-            cells.append(_judged(point))
+        cells = ([_judged(point)] if judged else []) + [_cell(name, point) for name in shown]
         if point.error is not None and cells:
             cells[0] = Cell("failed", "bad")
         rows.append([*swept, *cells])
@@ -133,9 +137,9 @@ def point_grid(points: Sequence[Point], slo: Objectives | None = None) -> Grid:
     meets = ["objectives"] if judged else []
     return Grid(
         "points",
-        [*short_paths(paths), *titles.values(), *meets],
+        [*short_paths(paths), *meets, *titles.values()],
         rows,
-        [*short_paths(paths)[1:], *brief, *meets],
+        [*short_paths(paths)[1:], *meets, *brief],
     )
 
 
@@ -176,9 +180,9 @@ def _cell(name: str, point: Point) -> str | Cell:
     return Cell(text, "bad" if any(one.split(" (")[0] == own for one in missed(point)) else "good")
 
 
-def _judged(point: Point) -> str | Cell:
+def _judged(point: Point) -> Cell:
     if point.summary is None:
-        return words.NOTHING
+        return Cell(words.NOTHING)
     if out := missed(point):
         return Cell(f"MISSED: {', '.join(out)}", "bad", prose=True)
     if open_ := [name for name, met in point.summary["slo"].items() if met is None]:
@@ -221,7 +225,7 @@ def render_sweep(swept: Swept) -> str:
     }  # fmt: skip
     body = join(
         blocks.section("plots", "What depends on it", *drawn, blocks.no_script(),
-                       note=f"On the x axis {across}; every point is a run of its own, all with the same seed. "
+                       note=f"On the x axis {across}; all points have the same seed. "
                 f"Shares are drawn around their values, not from zero.{left}")
         if plots else "",
         blocks.section("points", "All points", blocks.table(point_grid(swept.points, slo)), note=_points_note(swept)),
@@ -244,7 +248,7 @@ def render_sweep(swept: Swept) -> str:
 
 
 def _points_note(swept: Swept) -> str:
-    runs = swept.scenario.run.replications
+    runs = _runs(swept.points)
     over = f" Means of {runs} runs each, latencies with half of their 95 % interval." if runs > 1 else ""
     return f"Also in sweep.csv.{over}"
 
@@ -255,7 +259,12 @@ def _keys(plot: Plot) -> list[Markup]:
 
 def _lede(points: Sequence[Point]) -> str:
     """How far the figures spread."""
-    parts = [f"{len(points):,} runs."]
+    runs = _runs(points)
+    parts = [f"{len(points):,} points of {runs} runs each." if runs > 1 else f"{len(points):,} runs."]
+    judged = [point for point in points if (point.summary or {}).get("slo")]
+    if judged:
+        best = sum(_judged(point).tone == "good" for point in judged)
+        parts.append(f"{best:,} of {len(judged):,} meet all objectives.")
     for name in ("answered_share", "p99_ms", "accuracy", "energy_j", "cost"):
         known = [(value, point) for point in points if (value := whole_figures(point).get(name)) is not None]
         written = {MEASURES[name].write(value) for value, _ in known}
