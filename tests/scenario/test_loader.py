@@ -271,3 +271,17 @@ def test_fuzzed_scenarios_give_typed_errors_only(tmp_path: Path, data: st.DataOb
     assert all(problem.line >= 1 and problem.what for problem in found)
     for word in ("nput should", "instance of", "valid "):  # pydantic's words, not ours
         assert not any(word in problem.what for problem in found), found
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "meant"),
+    [
+        ("devices.sensors.traffic", "{pattern: periodical, period: 1s}", "periodic"),
+        ("faults", "[{fault: node_dwn, node: gateway, at: 1s, lasts: 1s}]", "node_down"),
+    ],
+)
+def test_a_slip_in_the_name_of_a_pattern_or_fault_is_guessed(
+    tmp_path: Path, where: str, value: str, meant: str
+) -> None:
+    with pytest.raises(ScenarioError, match=rf"\(did you mean `{meant}`\?\)"):
+        scenario(tmp_path, **{where.replace(".", "__"): value})
