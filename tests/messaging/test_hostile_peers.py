@@ -13,7 +13,7 @@ from tests.messaging.peers import FakeBroker, Inbox, Session, accept, connected,
 
 from tierwise.core.errors import BrokerError, TransportError
 from tierwise.live.broker import private_broker
-from tierwise.messaging import mqtt311
+from tierwise.messaging import handshake, mqtt311
 from tierwise.messaging.connection import MqttConnection
 from tierwise.messaging.settings import MqttConnectionSettings
 
@@ -174,8 +174,10 @@ def _hangs_up_on_5(session: Session) -> None:
     session.writer.close()
 
 
-@pytest.mark.parametrize("refuse", [_refuses_5_in_its_own_form, _refuses_5_politely, _hangs_up_on_5])
-async def test_broker_that_knows_only_3_1_1(refuse: Callable[[Session], None]) -> None:
+@pytest.mark.parametrize(
+    ("refuse", "connections"), [(_refuses_5_in_its_own_form, 3), (_refuses_5_politely, 3), (_hangs_up_on_5, 4)]
+)
+async def test_broker_that_knows_only_3_1_1(refuse: Callable[[Session], None], connections: int) -> None:
     async def script(session: Session) -> None:
         first = await session._reader.readexactly(10)
         level = first[8] if first[2:8] == b"\x00\x04MQTT" else first[9]
@@ -204,7 +206,34 @@ async def test_broker_that_knows_only_3_1_1(refuse: Callable[[Session], None]) -
         assert len(broker.sessions) == 2
         connection.abort()
         await inbox.holds(2)
-        assert len(broker.sessions) == 3, "the version that works is remembered"
+        assert len(broker.sessions) == connections, "a version refused in words is not offered again"
+
+
+async def test_broker_that_was_only_busy_is_asked_for_5_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def script(session: Session) -> None:
+        if len(broker.sessions) == 1:
+            await session._reader.read()  # says nothing until the client has lost its patience
+        elif len(broker.sessions) == 2:
+            await session._reader.read(1000)
+            session.send(mqtt311.write(mqtt5.ConnAckPacket()))
+            session.send(mqtt311.write(PublishPacket("a", b"old")))
+        else:
+            await accept(session)
+            session.send(PublishPacket("a", b"new"))
+
+    monkeypatch.setattr(handshake, "_PATIENCE_WITH_5_S", 0.1)
+    inbox = Inbox()
+    async with FakeBroker(script) as broker:
+        settings = MqttConnectionSettings(host=broker.host, port=broker.port, backoff_base_s=0.01)
+        async with MqttConnection(settings, on_message=inbox) as connection:
+            await connection.wait_connected(30)
+            assert connection.protocol == "3.1.1"
+            assert "did not answer MQTT 5: speaking 3.1.1 until the next connection" in caplog.text
+            connection.abort()
+            await eventually(lambda: connection.protocol == "5")
+            assert await inbox.holds(2) == [b"old", b"new"]
 
 
 async def test_embedded_broker_is_spoken_to_in_3_1_1() -> None:

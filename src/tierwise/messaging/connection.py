@@ -77,6 +77,8 @@ class MqttConnection:
         self._on_state = on_state
         self._where = where(settings)
         self._codec: Codec | None = None
+        self._known_codec: Codec | None = None
+        """The version to begin with at the next connection."""
         self._outbox = Outbox(settings.max_queued)
         self._wire: Wire | None = None
         self._client_id = _new_client_id(self.settings.client_id_prefix)
@@ -271,9 +273,9 @@ class MqttConnection:
 
     async def _open(self) -> Wire:
         """One try to connect and subscribe."""
-        wire, connack = await open_wire(
+        wire, connack, self._known_codec = await open_wire(
             self.settings,
-            self._codec,
+            self._known_codec,
             self._client_id,
             self._make_wire,
             clean_start=not (self._ever_connected and self.settings.session_expiry_s and self._codec is MQTT5),

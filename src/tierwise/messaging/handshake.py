@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from tierwise.messaging.settings import MqttConnectionSettings
     from tierwise.messaging.wire import Wire
+
+_log = logging.getLogger(__name__)
 
 _PATIENCE_WITH_5_S = 3.0
 """Some brokers of 3.1.1 neither answer nor refuse MQTT 5; after this long 3.1.1 is tried."""
@@ -39,7 +42,11 @@ _FATAL = (
 
 
 class _VersionError(TransportError):
-    """The broker does not seem to know this version of MQTT."""
+    """The broker does not seem to know this version of MQTT; ``refused`` where it has said so."""
+
+    def __init__(self, message: str, *, refused: bool) -> None:
+        super().__init__(message)
+        self.refused = refused
 
 
 async def open_wire(
@@ -49,20 +56,22 @@ async def open_wire(
     make_wire: Callable[[Codec], Wire],
     *,
     clean_start: bool,
-) -> tuple[Wire, ConnAckPacket]:
-    """An accepted connection and the broker's answer. ``known`` is the version that worked before, if any did.
+) -> tuple[Wire, ConnAckPacket, Codec | None]:
+    """An accepted connection, the broker's answer, and the version to begin with next time, if that is known.
 
-    Raises ``TransportError`` where another try may help and ``BrokerError`` where none will.
+    A broker that was silent on the newest version may only have been busy: it is asked again at the next connection.
+    ``known`` is the version that is known from the one before. Raises ``TransportError`` where another try may help and
+    ``BrokerError`` where none will.
     """
     codecs = {"auto": (MQTT5, MQTT311), "5": (MQTT5,), "3.1.1": (MQTT311,)}[settings.protocol]
-    first_error: _VersionError | None = None
+    refusal: _VersionError | None = None
     for codec in (known,) if known else codecs:
         wire = make_wire(codec)
         may_fall_back = codec is not codecs[-1] and known is None
         try:
             connack = await _greet(settings, wire, client_id, clean_start=clean_start, may_fall_back=may_fall_back)
         except _VersionError as error:
-            first_error = first_error or error
+            refusal = error
             wire.abort()
         except asyncio.CancelledError:
             await wire.leave()  # cut off, the broker would publish the will of a client that was stopped on purpose
@@ -71,8 +80,15 @@ async def open_wire(
             wire.abort()
             raise
         else:
-            return wire, connack
-    raise first_error or TransportError(f"cannot reach {where(settings)}")
+            if refusal is None or refusal.refused:
+                return wire, connack, codec
+            _log.warning(
+                "%s: speaking %s until the next connection, without what only MQTT 5 has; "
+                "`--mqtt-protocol %s` spares the wait where the broker knows no other",
+                refusal, codec.version, codec.version,
+            )  # fmt: skip
+            return wire, connack, None
+    raise refusal or TransportError(f"cannot reach {where(settings)}")
 
 
 def where(settings: MqttConnectionSettings) -> str:
@@ -106,11 +122,12 @@ async def _greet(
     except OSError as error:
         raise TransportError(f"cannot reach {broker}: {error.strerror or error}") from error
     if not wire.connack.done():
-        raise _VersionError(f"{broker} did not answer MQTT {wire.codec.version}")
+        raise _VersionError(f"{broker} did not answer MQTT {wire.codec.version}", refused=False)
     answer = wire.connack.result()
     if isinstance(answer, TransportError):
+        message = f"{broker}: {answer}"
         silent = may_fall_back and not wire.heard
-        raise (_VersionError if silent else TransportError)(f"{broker}: {answer}")
+        raise _VersionError(message, refused=False) if silent else TransportError(message)
     _check(answer, wire.codec, broker, may_fall_back=may_fall_back)
     return answer
 
@@ -122,7 +139,7 @@ def _check(answer: ConnAckPacket, codec: Codec, broker: str, *, may_fall_back: b
         return
     message = f"{broker} refused the connection (MQTT {codec.version}): {answer.reason_str or in_words(code)}"
     if code is ConnAckReasonCode.UNSUPPORTED_PROTOCOL_VERSION and may_fall_back:
-        raise _VersionError(message)
+        raise _VersionError(message, refused=True)
     raise (BrokerError if code in _FATAL else TransportError)(message)
 
 
