@@ -203,6 +203,22 @@ async def test_a_taken_port_is_one_clear_error() -> None:
                 pass
 
 
+async def test_a_service_that_cannot_open_leaves_nothing_open() -> None:
+    settings = ServiceSettings(
+        model=ModelSettings(path=Path("none")),
+        mqtt=MqttSettings(endpoint=Endpoint("127.0.0.1", 1), password_file=Path("no-such-secret")),
+        http=HttpSettings(endpoint=Endpoint("127.0.0.1", 0)),
+    )
+    service = Service(settings, served())
+    before = asyncio.all_tasks()
+    with pytest.raises(ConfigurationError, match="cannot read no-such-secret"):
+        await service.__aenter__()
+    assert asyncio.all_tasks() == before
+    assert service.http_endpoint is not None
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(*service.http_endpoint)
+
+
 async def test_stopping_answers_what_is_under_way() -> None:
     async with running(latency_ms=50) as (service, client):
         asked = asyncio.create_task(client.post("/predict", json={"input": [1, 2, 3, 4]}))

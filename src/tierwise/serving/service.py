@@ -73,7 +73,15 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        """Opens the transports. Raises ``ConfigurationError`` where the address is taken."""
+        """Opens the transports; all or none of them. Raises ``ConfigurationError`` where the address is taken."""
+        try:
+            await self._open()
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def _open(self) -> None:
         settings, model = self.settings, self.plane.model
         if settings.http.endpoint is not None:
             listener = listen(settings.http.endpoint)
@@ -122,7 +130,6 @@ class Service:
                 "delay_ms_one_way": settings.delay.latency_ms or None,
             },
         )
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         """Stops accepting, finishes what is under way, says ``stopped``, closes.
@@ -135,13 +142,16 @@ class Service:
         unfinished = await self.plane.drain(self.settings.limits.drain_s)
         if unfinished:
             log.warning("gave up on requests", extra={"requests": unfinished, "after_s": self.settings.limits.drain_s})
+        await self._close()
+        self._log_figures()
+        log.info("stopped")
+
+    async def _close(self) -> None:
         # Side by side: each waits for somebody else, and nobody may use up the time of the others.
         closings = await asyncio.gather(*self._closings(), return_exceptions=True)
         for error in filter(None, closings):
             log.error("closing failed", exc_info=error)
-        self._log_figures()
         self.plane.close()
-        log.info("stopped")
 
     def _closings(self) -> Iterator[Awaitable[None]]:
         """What remains to be done once nothing is under way any more. Each takes some three seconds at most."""
