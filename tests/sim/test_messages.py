@@ -94,7 +94,7 @@ def node(program: str, config: str = "{}", **more: str) -> Trigger:
     def trigger(folder: Path) -> object:
         (folder / "node.py").write_text(program)
         command = f'["{sys.executable}", "{folder / "node.py"}"]'
-        traffic = f"{{pattern: external, command: {command}, timeout: 500ms, config: {config}}}"
+        traffic = f"{{pattern: external, command: {command}, timeout: 60s, config: {config}}}"
         changes = {
             "devices__real": f"{{traffic: {traffic}}}",
             "links__up__from": "[sensors, real]",
@@ -470,9 +470,11 @@ TABLE: list[tuple[str, Trigger]] = [
     ("the node real sent an event of 7000000000 us (0 bytes) while it went from 0 to ", node(
         READY + f"print('DONE\\n[{LATE}]', flush=True); input()")),
     ("the node real sent a line of more than 16 MiB", node(
-        READY + "print('x' * (17 << 20), flush=True); input()", devices__real__traffic__timeout="20s")),
-    ("the node real did not answer within 0.5 s", node("import time; time.sleep(60)")),
-    ("the node real did not read within 0.5 s", node("import time; time.sleep(60)", "{a: " + "a" * 300_000 + "}")),
+        READY + "print('x' * (17 << 20), flush=True); input()")),
+    ("the node real did not answer within 0.5 s", node(
+        "import time; time.sleep(60)", devices__real__traffic__timeout="500ms")),
+    ("the node real did not read within 0.5 s", node(
+        "import time; time.sleep(60)", "{a: " + "a" * 300_000 + "}", devices__real__traffic__timeout="500ms")),
     ("the node real ended with exit code 3", node("raise SystemExit(3)")),
     ("the node real closed its output", node(READY + "os.close(1); import time; time.sleep(60)")),
     ("the node real closed the connection", closed_connection),

@@ -133,7 +133,7 @@ class Child:
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process.returncode is None:
-            # Popen's own way looks first whether it has ended, and takes the exit code from the loop, which then says 255.
+            # Popen's own way looks first whether it has ended, and so takes the exit code away from the loop.
             with contextlib.suppress(ProcessLookupError):  # it ended on its own just now
                 os.kill(self.pid, number)
 
