@@ -153,7 +153,7 @@ async def test_the_service_survives_a_restart_of_the_broker(anomaly_detector: Pa
 async def test_sigterm_finishes_what_is_under_way_and_exits_0(anomaly_detector: Path, broker: PrivateBroker) -> None:
     features, _ = samples(anomaly_detector, 30)
     http = f"127.0.0.1:{free_port()}"
-    options = ("--latency-ms", "500", "--service-id", "cloud-9", "--http", http)
+    options = ("--latency-ms", "3000", "--service-id", "cloud-9", "--http", http)
     async with (
         service("cloud", anomaly_detector, broker, *options) as cloud,
         device_on(broker, "ml/inference/result/+", "tierwise/+/status") as device,
