@@ -19,7 +19,8 @@ PAUSES_S = (5.0, 30.0)
 """Before the second and the third try."""
 _AWAY = re.compile(
     r"Retrying \(Retry|Max retries exceeded|Connection ?(Error|aborted|refused|reset|broken)|[Tt]imed out"
-    r"|IncompleteRead|Failed to establish a new connection|Temporary failure in name resolution|(429|5\d\d) (Client|Server) Error"
+    r"|IncompleteRead|Failed to establish a new connection|Temporary failure in name resolution"
+    r"|(429|5\d\d) (Client|Server) Error"
 )
 
 
