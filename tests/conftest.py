@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from tests.components import need
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tierwise.live.broker import PrivateBroker
+
+# The same examples in every run, and no judgement by the clock: a loaded machine must not fail a test.
+hypothesis.settings.register_profile(
+    "tierwise",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("tierwise")
 
 # A shell starts what it puts into the background with Ctrl-C ignored, and programs inherit that: tests of Ctrl-C would
 # wait for ever.

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from tierwise.live.processes import Child, child_process
+from tierwise.live.services import STOP_TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,6 +25,6 @@ async def service(
     """A service that is connected to ``broker`` (or without MQTT) and has said so."""
     mqtt = f"{broker.host}:{broker.port}" if broker else "off"
     arguments = [*TIERWISE, command, "--model", str(model), "--mqtt", mqtt, "--log-format", "text", *options]
-    async with child_process(arguments, name=f"tierwise {command}", env=env) as child:
+    async with child_process(arguments, name=f"tierwise {command}", env=env, grace_s=STOP_TIMEOUT_S) as child:
         await child.wait_line("connected to the MQTT broker" if broker else "serving", timeout_s=60)
         yield child

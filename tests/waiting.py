@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-async def until(condition: Callable[[], bool], *, timeout_s: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
     """Returns as soon as ``condition`` holds; fails the test where it does not within ``timeout_s``."""
     async with asyncio.timeout(timeout_s):
         while not condition():

@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import shutil
-import subprocess
-import sys
 import tarfile
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.components import missing, need
+from tests.components import need
+from tests.deploy.package_index import pip
 from tests.integration.engine import CACHE
 
 if TYPE_CHECKING:
@@ -39,23 +38,8 @@ def _oldest_schemas() -> Path:
     folder = CACHE / "schemas" / OLDEST
     if not folder.exists():
         with tempfile.TemporaryDirectory() as downloads:
-            pip = [
-                sys.executable,
-                "-m",
-                "pip",
-                "download",
-                "--quiet",
-                "--no-deps",
-                "--no-binary",
-                ":all:",
-                "--dest",
-                downloads,
-            ]
-            got = subprocess.run(
-                [*pip, "kubernetes-validate==1.20.0"], capture_output=True, text=True, check=False, timeout=180
-            )
-            if got.returncode:
-                missing(f"the schemas of Kubernetes {OLDEST} (kubernetes-validate==1.20.0): {got.stderr[-300:]}")
+            options = ("--quiet", "--no-deps", "--no-binary", ":all:", "--dest", downloads)
+            pip("download", *options, "kubernetes-validate==1.20.0", timeout_s=180)
             [archive] = Path(downloads).iterdir()
             with tarfile.open(archive) as packed:
                 wanted = [member for member in packed if f"/v{OLDEST}.0-local-strict/" in member.name]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tierwise"
 PRIVATE_BASE = "tierwise-base"
 _START_S = 60.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,8 @@ def _with_base(client: str, *, can_make: bool) -> Engine | str:
 @contextlib.contextmanager
 def _private_engine(client: str) -> Iterator[Engine]:
     CACHE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="tierwise-docker-") as name, (CACHE / "docker.lock").open("w") as lock:
+    own = tempfile.TemporaryDirectory(prefix="tierwise-docker-", ignore_cleanup_errors=True)
+    with own as name, (CACHE / "docker.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two engines must not share one data root
         folder = Path(name)
         socket = f"unix://{folder}/docker.sock"
@@ -183,9 +186,7 @@ def _private_engine(client: str) -> Iterator[Engine]:
             if not engine.run("images", "--quiet", engine.base).strip():
                 _import_base(engine, folder / "base")
             yield engine
-            _remove_containers(engine)
-            engine.run("image", "prune", "--force")
-            engine.run("builder", "prune", "--force", "--keep-storage", "3GB", timeout_s=120)
+            _tidy(engine)
         finally:
             daemon.terminate()
             try:
@@ -197,10 +198,26 @@ def _private_engine(client: str) -> Iterator[Engine]:
 
 
 def _unmount_below(folder: Path) -> None:
-    """dockerd leaves its network namespace mounted, and then the folder cannot be removed."""
+    """dockerd leaves its network namespace mounted, and then the folder cannot be removed.
+
+    Lazily: what is still busy goes when its last user does.
+    """
     mounted = [line.split(" ")[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     for path in reversed([path for path in mounted if path.startswith(f"{folder}/")]):
-        subprocess.run(["umount", path], check=True)
+        done = subprocess.run(["umount", "--lazy", path], capture_output=True, text=True, check=False)
+        if done.returncode:
+            _log.warning("cannot unmount %s: %s", path, done.stderr)
+
+
+def _tidy(engine: Engine) -> None:
+    """Room for the next run. The tests are over: none fails because a busy disk takes minutes for it."""
+    tasks = (("image", "prune", "--force"), ("builder", "prune", "--force", "--keep-storage", "3GB"))
+    try:
+        _remove_containers(engine)
+        for task in tasks:
+            engine.run(*task, timeout_s=300)
+    except (AssertionError, subprocess.TimeoutExpired) as error:
+        _log.warning("not tidied up, the next run will: %s", error)
 
 
 def _await_start(engine: Engine, daemon: subprocess.Popen[bytes], log: Path) -> None:

@@ -193,7 +193,7 @@ async def test_a_tier_that_dies_is_seen_as_errors(
     anomaly_detector: Path, broker: PrivateBroker, tmp_path: Path
 ) -> None:
     address = f"{broker.host}:{broker.port}"
-    arguments = ("--json", "--model", anomaly_detector, "--requests", "150", "--rate", "100", "--mqtt", address)
+    arguments = ("--json", "--model", anomaly_detector, "--requests", "1000", "--rate", "100", "--mqtt", address)
     async with Eavesdropper(broker) as ear, demo(*arguments, cwd=tmp_path) as run:
         await until(lambda: ear.answers("edge") >= 10, timeout_s=180)
         victim = run.running("--tier", "edge")
@@ -208,9 +208,9 @@ async def test_a_tier_that_dies_is_seen_as_errors(
     assert "edge service ended with code -9" in errors
     assert edge["answered"] > 0
     assert edge["errors_by_outcome"] == {"timeout": edge["errors"]}
-    assert edge["answered"] + edge["errors"] == 150
+    assert edge["answered"] + edge["errors"] == 1000
     assert edge["errors"] > 0
-    assert (cloud["answered"], cloud["errors"]) == (150, 0)
+    assert (cloud["answered"], cloud["errors"]) == (1000, 0)
     assert (tmp_path / "demo" / "report.html").exists()
 
 

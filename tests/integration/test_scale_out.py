@@ -38,7 +38,7 @@ def answered_by(port: int) -> int:
 async def test_two_replicas_share_the_requests_and_answer_each_once(
     anomaly_detector: Path, broker: PrivateBroker
 ) -> None:
-    ports = [free_port(), free_port()]
+    ports = free_ports(2)
     with sensor(broker.port) as asking:
         async with contextlib.AsyncExitStack() as replicas:
             for port in ports:

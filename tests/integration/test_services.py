@@ -119,7 +119,7 @@ async def test_a_hundred_requests_at_once_wait_side_by_side_in_the_cloud(
         assert result["cloud_latency_ms"] == 100.0
         assert result["total_latency_ms"] >= 100.0 + result["inference_time_ms"]
     assert took_s >= 0.099, "both ways of 50 ms are waited for"
-    assert took_s < 2.0, "one after the other they would take 10 s"
+    assert took_s < 5.0, "one after the other they would take 10 s"
 
 
 async def test_the_version_of_mqtt_can_be_chosen(anomaly_detector: Path, broker: PrivateBroker) -> None:
@@ -153,7 +153,7 @@ async def test_the_service_survives_a_restart_of_the_broker(anomaly_detector: Pa
 async def test_sigterm_finishes_what_is_under_way_and_exits_0(anomaly_detector: Path, broker: PrivateBroker) -> None:
     features, _ = samples(anomaly_detector, 30)
     http = f"127.0.0.1:{free_port()}"
-    options = ("--latency-ms", "500", "--service-id", "cloud-9", "--http", http)
+    options = ("--latency-ms", "3000", "--service-id", "cloud-9", "--http", http)
     async with (
         service("cloud", anomaly_detector, broker, *options) as cloud,
         device_on(broker, "ml/inference/result/+", "tierwise/+/status") as device,

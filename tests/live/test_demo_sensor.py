@@ -151,7 +151,7 @@ async def test_a_configured_delay_is_written_down_as_such() -> None:
 
 async def test_silence_is_a_timeout_and_the_other_tier_is_not_held_up() -> None:
     async with meeting(Tier("edge", EDGE.topic, stays_silent), Tier("cloud", CLOUD.topic, answers)) as sensor:
-        rows = await sensor.send(samples(5), [EDGE, CLOUD], Pace(rate_hz=500, deadline_s=0.5))
+        rows = await sensor.send(samples(5), [EDGE, CLOUD], Pace(rate_hz=500, deadline_s=3.0))
     lost = [row for row in rows if row.tier == "edge"]
     assert [row.outcome for row in lost] == ["timeout"] * 5
     assert all(row.answered_us is None and row.bytes_up > 0 and row.label is None for row in lost)
@@ -239,23 +239,25 @@ async def test_waiting_for_the_window_counts_from_when_the_sample_was_due() -> N
             first_answer_ns = first_answer_ns or monotonic_ns()
             tier.answer(request, packet)
 
-        asyncio.get_running_loop().call_later(0 if first_answer_ns else 0.3, answer)
+        asyncio.get_running_loop().call_later(0 if first_answer_ns else 2.0, answer)
 
     async with meeting(Tier("edge", EDGE.topic, react)) as sensor:
         first, second = await sensor.send(samples(2), [EDGE], Pace(rate_hz=1000, window=1, deadline_s=20))
     assert second.sent_us is not None
     assert second.sent_us >= epoch_us(first_answer_ns)
-    assert second.sent_us - first.created_us >= 300_000
-    assert second.created_us - first.created_us < 150_000
+    assert second.sent_us - first.created_us >= 2_000_000
+    assert second.created_us - first.created_us < 1_000_000
 
 
 async def test_a_sample_that_found_no_place_in_time_was_never_sent() -> None:
     silent = Tier("edge", EDGE.topic, stays_silent)
     async with meeting(silent) as sensor:
         rows = await sensor.send(samples(6), [EDGE], Pace(rate_hz=1000, window=2, deadline_s=0.4))
-        await until(lambda: len(silent.heard) >= 2)
+        sent = sum(row.sent_us is not None for row in rows)
+        await until(lambda: len(silent.heard) >= sent)
     assert [row.outcome for row in rows] == ["timeout"] * 6
-    assert sum(row.sent_us is not None for row in rows) == len(silent.heard)
+    assert sent
+    assert len(silent.heard) == sent
 
 
 async def test_with_mqtt_3_1_1_the_instants_of_the_service_stay_empty() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -46,6 +47,37 @@ async def test_output_and_exit_code_are_kept() -> None:
         assert await child.wait() == 3
     assert child.exit_code == 3
     assert sorted(child.lines) == sorted(heard) == ["err", "no newline", "out"]
+
+
+@pytest.mark.parametrize("way", ["wait", "wait_ready"])
+async def test_last_lines_are_there_when_the_end_is_heard_of_first(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = asyncio.StreamReader.read
+
+    async def late(reader: asyncio.StreamReader, n: int = -1) -> bytes:
+        await asyncio.sleep(0.1)
+        return await read(reader, n)
+
+    monkeypatch.setattr(asyncio.StreamReader, "read", late)
+    async with child_process(python("raise SystemExit('no model')"), name="service") as child:
+        if way == "wait":
+            assert await child.wait() == 1
+        else:
+            with pytest.raises(TransportError, match="service ended with code 1: no model"):
+                await child.wait_ready(_never)
+        assert list(child.lines) == ["no model"]
+    assert child.exit_code == 1
+
+
+async def test_exit_code_is_right_when_it_is_stopped_just_after_its_end() -> None:
+    for _ in range(5):
+        async with child_process(python("raise SystemExit(3)")) as child:
+            with contextlib.suppress(ChildProcessError):  # asyncio has collected it
+                os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 -- the loop is not to hear of it
+            assert await child.stop() == 3
+
+
+async def _never() -> bool:
+    return False
 
 
 async def test_program_ends_with_its_block() -> None:
@@ -130,19 +162,16 @@ async def test_readiness_is_awaited_and_its_absence_told() -> None:
     async def ready() -> bool:
         return next(answers)
 
-    async def never() -> bool:
-        return False
-
     async with child_process(python(FOREVER), name="service") as child:
         await child.wait_ready(ready)
         await child.wait_line("up")
         with pytest.raises(TransportError, match=r"service was not ready within 0\.05 s: up"):
-            await child.wait_ready(never, timeout_s=0.05)
+            await child.wait_ready(_never, timeout_s=0.05)
         with pytest.raises(TransportError, match="did not say 'down'"):
             await child.wait_line("down", timeout_s=0.05)
     async with child_process(python("raise SystemExit('no model')"), name="service") as child:
         with pytest.raises(TransportError, match="service ended with code 1"):
-            await child.wait_ready(never)
+            await child.wait_ready(_never)
         with pytest.raises(TransportError, match="ended without saying 'up': no model"):
             await child.wait_line("up")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tierwise.live.broker import PrivateBroker
 
-DEADLINE_S = 15.0
+DEADLINE_S = 60.0
 
 
 async def eventually(condition: Callable[[], bool], *, timeout_s: float = DEADLINE_S) -> None:

@@ -110,7 +110,7 @@ def _quiet_codec() -> Iterator[None]:
     sizes=st.lists(st.integers(0, 3 * MAX_PACKET_SIZE), max_size=8),
     cuts=st.lists(st.integers(0, 10_000), max_size=12),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_packets_come_out_whole_or_as_their_beginning_however_they_were_cut(
     codec: Codec, sizes: list[int], cuts: list[int]
 ) -> None:
@@ -143,7 +143,7 @@ def test_packets_come_out_whole_or_as_their_beginning_however_they_were_cut(
 
 @CODECS
 @given(pieces=st.lists(st.binary(min_size=1, max_size=200), max_size=5))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_any_bytes_are_survived(codec: Codec, pieces: list[bytes]) -> None:
     async def run() -> None:
@@ -157,7 +157,7 @@ def test_any_bytes_are_survived(codec: Codec, pieces: list[bytes]) -> None:
 
 
 @given(data=st.binary(min_size=1, max_size=50))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_any_first_bytes_are_survived(data: bytes) -> None:
     async def run() -> None:

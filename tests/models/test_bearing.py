@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tierwise.models.bearing import (
@@ -114,7 +114,6 @@ def test_band_energies_do_not_depend_on_the_gain() -> None:
     np.testing.assert_allclose(band_energies(signals * 250), band_energies(signals), atol=1e-5)
 
 
-@settings(deadline=None)
 @given(band=st.integers(0, BANDS - 1))
 def test_a_tone_lies_in_its_band(band: int) -> None:
     width_hz = SAMPLE_RATE_HZ / 2 / BANDS

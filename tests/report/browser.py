@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from tests.components import need
@@ -80,8 +82,18 @@ def _is_snap(program: Path) -> bool:
 def _requests(log: Path) -> list[str]:
     """URLs that the page (not the browser for itself) asked for over the network, from the browser's own log."""
     text = log.read_text(encoding="utf-8")
-    # A browser that ends while it logs leaves the list open.
-    events = msgspec.json.decode(text if text.rstrip().endswith("}") else text.rstrip().rstrip(",") + "]}")["events"]
-    asked = [event["params"] for event in events if "url" in event.get("params", {})]
+    asked = [event["params"] for event in _events(text) if "url" in event.get("params", {})]
     remote = [params for params in asked if params["url"].startswith(("http:", "https:", "ws:", "wss:"))]
     return sorted({params["url"] for params in remote if params.get("initiator", "not an origin") != "not an origin"})
+
+
+def _events(text: str) -> list[dict[str, Any]]:
+    """Those that are complete, one a line: a browser that ends while it logs leaves the list open, or half an event."""
+    head, _, lines = text.partition('"events": [')
+    assert lines, f"no log of the network: {head[:200]}"
+    events: list[dict[str, Any]] = []
+    for line in lines.splitlines():
+        with contextlib.suppress(msgspec.DecodeError):  # cut off, or what comes after the events
+            events.append(msgspec.json.decode(line.rstrip(",] "), type=dict[str, Any]))
+    assert events, "the log of the network is of another form"
+    return events

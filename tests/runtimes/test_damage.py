@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.runtimes.conftest import SUFFIXES
 
@@ -34,7 +34,7 @@ def test_damaged_copies_never_end_the_process(artifacts: Mapping[str, Path], tmp
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".pt", ".pt2", ".safetensors"])
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(content=st.binary(min_size=1, max_size=200))
 def test_random_bytes_are_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f"random{suffix}"
@@ -45,7 +45,7 @@ def test_random_bytes_are_refused(tmp_path: Path, suffix: str, content: bytes) -
 
 
 @pytest.mark.parametrize("runtime", ["litert", "tflm"])
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(root=st.integers(0, 2**32 - 1) | st.integers(0, 300), content=st.binary(max_size=300))
 def test_random_flatbuffers_are_refused_before_the_interpreter_sees_them(
     tmp_path: Path, runtime: str, root: int, content: bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sim.runs import trace_of
@@ -255,7 +255,7 @@ def test_its_mistakes_are_told_at_once(tmp_path: Path) -> None:
         assert where in told
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_what_is_wrong_is_told_in_its_own_words(tmp_path: Path, data: st.DataObject) -> None:
     """Whatever numbers and names stand there, no message speaks of the present form's sections."""

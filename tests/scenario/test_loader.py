@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.scenario.examples import MINIMAL, scenario
@@ -252,7 +252,7 @@ def test_the_json_schema_knows_every_section() -> None:
     assert schema["additionalProperties"] is False
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_fuzzed_scenarios_give_typed_errors_only(tmp_path: Path, data: st.DataObject) -> None:
     lines = MINIMAL.splitlines()

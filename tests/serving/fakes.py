@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from tierwise.core.tensors import Signature, TensorSpec
@@ -37,6 +38,17 @@ def row_sums(features: NDArray[Any]) -> NDArray[Any]:
     """Sum of each sample, float32[n, 1]."""
     total: NDArray[Any] = features.sum(axis=1, keepdims=True)
     return total
+
+
+def held() -> tuple[ServedModel, threading.Event]:
+    """A model that runs in a thread of its own, and answers nothing before the event is set."""
+    may_finish = threading.Event()
+
+    def wait(features: NDArray[Any]) -> NDArray[Any]:
+        assert may_finish.wait(60)
+        return row_sums(features)
+
+    return served(wait, warm_s=1.0), may_finish
 
 
 def served(function: Callable[[NDArray[Any]], NDArray[Any]] = row_sums, *, warm_s: float = 1e-6) -> ServedModel:

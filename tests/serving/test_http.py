@@ -13,7 +13,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.serving.fakes import row_sums, served
+from tests.serving.fakes import held, row_sums, served
 from tests.waiting import until
 from tierwise.core.errors import ConfigurationError
 from tierwise.serving.service import Service
@@ -131,7 +131,8 @@ async def test_a_body_without_length_is_limited_too() -> None:
 
 
 async def test_a_full_queue_is_503_with_retry_after_and_health_still_answers() -> None:
-    async with running(latency_ms=200, queue_size=1) as (service, client):
+    model, may_finish = held()
+    async with running(model, queue_size=1) as (service, client):
         first = asyncio.create_task(client.post("/predict", json={"input": [1, 2, 3, 4]}))
         await until(lambda: service.plane.pending == 1)
         refused = await client.post("/predict", json={"input": [1, 2, 3, 4]})
@@ -140,6 +141,7 @@ async def test_a_full_queue_is_503_with_retry_after_and_health_still_answers() -
         assert int(refused.headers["retry-after"]) >= 1
         assert healthy.status_code == 200
         assert healthy.json()["requests_in_progress"] == 1
+        may_finish.set()
         assert (await first).status_code == 200
 
 

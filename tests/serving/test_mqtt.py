@@ -14,7 +14,7 @@ import pytest
 
 from tests.messaging.peers import FakeBroker, Session, accept
 from tests.sensor_client import REQUEST_TOPIC, device_on
-from tests.serving.fakes import served
+from tests.serving.fakes import held, served
 from tests.waiting import until
 from tierwise.core.errors import BrokerError, ConfigurationError
 from tierwise.serving.mqtt import connection_settings
@@ -385,12 +385,14 @@ async def test_no_client_has_the_service_write_where_it_should_not(topic: str) -
 
 
 async def test_what_was_under_way_when_the_connection_broke_is_answered(broker: PrivateBroker) -> None:
-    async with serving(broker, latency_ms=100) as service, device_on(broker) as device:
+    model, may_finish = held()
+    async with serving(broker, model) as service, device_on(broker) as device:
         for number in range(20):
             device.send({**GOOD, "request_id": str(number)})
         await until(lambda: service.plane.pending == 20)
         assert service.mqtt is not None
         service.mqtt.connection.abort()
+        may_finish.set()
         await until(lambda: len(device.received) >= 20)
         results = await device.receive(20)
     assert {result["request_id"] for result in results} == {str(number) for number in range(20)}
@@ -415,19 +417,30 @@ async def test_replicas_of_a_share_group_divide_the_requests(broker: PrivateBrok
 
 
 async def test_stopping_answers_all_that_was_delivered(broker: PrivateBroker) -> None:
+    model, may_finish = held()
+
+    async def let_go(service: Service) -> None:
+        await until(lambda: not service.plane.accepting)
+        may_finish.set()
+
     async with device_on(broker) as device:
-        async with serving(broker, latency_ms=30) as service:
+        async with serving(broker, model) as service:
             for number in range(50):
                 device.send({**GOOD, "request_id": str(number)})
             await until(lambda: service.plane.pending == 50)
+            letting_go = asyncio.create_task(let_go(service))
+        await letting_go
         results = await device.receive(50)
     assert {result["request_id"] for result in results if "prediction" in result} == {str(n) for n in range(50)}
 
 
 async def test_an_overfull_queue_is_told_and_nothing_is_lost(broker: PrivateBroker) -> None:
-    async with serving(broker, latency_ms=50, queue_size=5), device_on(broker) as device:
+    model, may_finish = held()
+    async with serving(broker, model, queue_size=5), device_on(broker) as device:
         for number in range(20):
             device.send({**GOOD, "request_id": str(number)}, qos=0)
+        await device.receive(15)
+        may_finish.set()
         messages = await device.receive(20)
     answered = [message for message in messages if "prediction" in message]
     refused = [message for message in messages if message.get("error", {}).get("code") == "overloaded"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -180,8 +182,11 @@ def test_what_a_point_rests_on_makes_a_new_point(tmp_path: Path, monkeypatch: py
 
 def children(pid: int) -> list[int]:
     """Processes that a process has started and that run."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended meanwhile
+            found += [int(child) for child in task.read_text().split()]
+    return found
 
 
 def running(pid: int) -> bool:
@@ -223,6 +228,22 @@ def test_a_sweep_that_is_killed_leaves_nobody_and_goes_on_where_it_was(tmp_path:
     whole = kept[: kept.rfind(b"\n") + 1]
     assert results.read_bytes().startswith(whole)
     assert finished(results) == 12
+
+
+def test_two_sweeps_do_not_write_one_file(tmp_path: Path) -> None:
+    results = tmp_path / "r.jsonl"
+
+    def swept() -> None:
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            sweep(scenario_file(tmp_path), {"run.seed": ["1"]}, results, pool)
+
+    with results.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ConfigurationError, match=r"r\.jsonl: another sweep is writing .* or name another file"):
+            swept()
+    assert finished(results) == 0
+    swept()
+    assert finished(results) == 1
 
 
 def test_a_worker_that_is_killed_is_told_with_what_is_finished(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.components import need
@@ -165,7 +165,7 @@ def test_both_engines_give_the_same_summary_of_an_overload(tmp_path: Path, chang
     assert simulate(scenario).in_flight > 50
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_both_engines_give_the_same_trace_of_random_scenarios(tmp_path: Path, data: st.DataObject) -> None:
     def one_of(*choices: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.scenario.examples import MINIMAL
@@ -298,7 +298,7 @@ CHAOS = {
 }  # fmt: skip
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_nothing_is_lost_without_a_trace(tmp_path: Path, data: st.DataObject) -> None:
     """Requests = answered + dropped + in flight; instants are in order; links and nodes balance."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import importlib.metadata
 import io
 import socket
@@ -94,7 +95,7 @@ def node(program: str, config: str = "{}", **more: str) -> Trigger:
     def trigger(folder: Path) -> object:
         (folder / "node.py").write_text(program)
         command = f'["{sys.executable}", "{folder / "node.py"}"]'
-        traffic = f"{{pattern: external, command: {command}, timeout: 500ms, config: {config}}}"
+        traffic = f"{{pattern: external, command: {command}, timeout: 60s, config: {config}}}"
         changes = {
             "devices__real": f"{{traffic: {traffic}}}",
             "links__up__from": "[sensors, real]",
@@ -177,11 +178,13 @@ def replayed(content: str | None) -> Trigger:
     return trigger
 
 
-def swept(folder: Path, results: str = "", *, ended: bool = False) -> object:
-    """A sweep with these earlier results, on an executor that may have ended."""
+def swept(folder: Path, results: str = "", *, ended: bool = False, taken: bool = False) -> object:
+    """A sweep with these earlier results, on an executor that may have ended, to a file that may be another's."""
     (folder / "s.yaml").write_text(MINIMAL)
     (folder / "r.jsonl").write_text(results)
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, (folder / "r.jsonl").open() as file:
+        if taken:
+            fcntl.flock(file, fcntl.LOCK_EX)
         if ended:
             pool.shutdown()
         return sweep(folder / "s.yaml", {"run.seed": ["1"]}, folder / "r.jsonl", pool)
@@ -457,6 +460,8 @@ TABLE: list[tuple[str, Trigger]] = [
     ("a worker of the sweep has died (RuntimeError", lambda folder: swept(folder, ended=True)),
     ("0 of 1 points are finished and kept in ", lambda folder: swept(folder, ended=True)),
     (": start the same sweep again, and it runs the others", lambda folder: swept(folder, ended=True)),
+    (": another sweep is writing its results to this file", lambda folder: swept(folder, taken=True)),
+    (": wait for its end, or name another file", lambda folder: swept(folder, taken=True)),
     # External devices
     ("compute for themselves; their placement is edge or cloud", node(READY, placement="device")),
     ("have no least latency, so external devices cannot step ahead", node(READY, links__up__latency="0")),
@@ -470,9 +475,11 @@ TABLE: list[tuple[str, Trigger]] = [
     ("the node real sent an event of 7000000000 us (0 bytes) while it went from 0 to ", node(
         READY + f"print('DONE\\n[{LATE}]', flush=True); input()")),
     ("the node real sent a line of more than 16 MiB", node(
-        READY + "print('x' * (17 << 20), flush=True); input()", devices__real__traffic__timeout="20s")),
-    ("the node real did not answer within 0.5 s", node("import time; time.sleep(60)")),
-    ("the node real did not read within 0.5 s", node("import time; time.sleep(60)", "{a: " + "a" * 300_000 + "}")),
+        READY + "print('x' * (17 << 20), flush=True); input()")),
+    ("the node real did not answer within 0.5 s", node(
+        "import time; time.sleep(60)", devices__real__traffic__timeout="500ms")),
+    ("the node real did not read within 0.5 s", node(
+        "import time; time.sleep(60)", "{a: " + "a" * 300_000 + "}", devices__real__traffic__timeout="500ms")),
     ("the node real ended with exit code 3", node("raise SystemExit(3)")),
     ("the node real closed its output", node(READY + "os.close(1); import time; time.sleep(60)")),
     ("the node real closed the connection", closed_connection),

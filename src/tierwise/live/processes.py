@@ -24,8 +24,11 @@ _SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin"
 """Where packages put servers such as mosquitto."""
 _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.1
-_TAIL_S = 1.0
-"""How long the last lines of an ended process are waited for."""
+_TAIL_PAUSE_S, _TAIL_PAUSES = 0.05, 20
+"""The last lines of an ended process are waited for that often: a second. What it left behind may keep its output open.
+
+In pieces, as a moment in which this process gets no processor then counts as one of them, however long it is.
+"""
 
 
 class Child:
@@ -55,8 +58,10 @@ class Child:
         return self._process.returncode
 
     async def wait(self) -> int:
-        """Exit code, when it has ended."""
-        return await self._process.wait()
+        """Exit code, when it has ended and ``lines`` holds the last that it wrote."""
+        code = await self._process.wait()
+        await self._hear_out()
+        return code
 
     async def wait_line(self, text: str, *, timeout_s: float = 10.0) -> str:
         """The first line with ``text`` in it. Raises ``TransportError`` when it does not come in time or at all."""
@@ -82,6 +87,7 @@ class Child:
             async with asyncio.timeout(timeout_s):
                 while not await ready():
                     if self.exit_code is not None:
+                        await self._hear_out()
                         raise TransportError(f"{self.name} ended with code {self.exit_code}: {self.last_words()}")
                     await asyncio.sleep(pause_s)
                     pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
@@ -109,7 +115,7 @@ class Child:
             with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left there
                 os.killpg(self.pid, signal.SIGKILL)
         code = await self._process.wait()
-        await asyncio.wait({self._reader}, timeout=_TAIL_S)
+        await self._hear_out()
         self._reader.cancel()
         self._pipe.close()
         return code
@@ -118,10 +124,18 @@ class Child:
         """The end of its output, for messages."""
         return " | ".join(list(self.lines)[-3:]) or "it wrote nothing"
 
+    async def _hear_out(self) -> None:
+        # The loop may hear of the end before it has read what was written before it.
+        for _ in range(_TAIL_PAUSES):
+            heard, _rest = await asyncio.wait({self._reader}, timeout=_TAIL_PAUSE_S)
+            if heard:
+                break
+
     def _signal(self, number: signal.Signals) -> None:
         if self._process.returncode is None:
+            # Popen's own way looks first whether it has ended, and so takes the exit code away from the loop.
             with contextlib.suppress(ProcessLookupError):  # it ended on its own just now
-                self._process.send_signal(number)
+                os.kill(self.pid, number)
 
     async def _read(self, output: asyncio.StreamReader) -> None:
         rest = b""

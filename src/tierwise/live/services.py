@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 from tierwise.live.processes import child_process
 from tierwise.messaging.connection import MqttConnection
 from tierwise.messaging.topics import status_topic
+from tierwise.serving.settings import LimitSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 START_TIMEOUT_S = 120.0
 """A cold start imports PyTorch, on a small machine from a slow disk."""
+STOP_TIMEOUT_S = LimitSettings().drain_s + 8.0
+"""A service that stops finishes its requests, takes some six seconds more at most, and says that it has stopped."""
 
 _OURS = ("TIERWISE_", "MODEL_PATH", "MQTT_BROKER_")
 _CREDENTIALS = ("TIERWISE_MQTT_USERNAME", "TIERWISE_MQTT_PASSWORD_FILE", "TIERWISE_MQTT_TLS", "TIERWISE_MQTT_CA_FILE")
@@ -63,7 +66,9 @@ async def started(spec: ServiceSpec, broker: str, *, is_shared: bool, protocol: 
     hidden = {name: "" for name in os.environ if name.startswith(_OURS) and name not in kept}
     log = logging.getLogger(f"{__name__}.{spec.tier}")
     command = spec.command(broker, protocol)
-    async with child_process(command, name=f"{spec.tier} service", env=hidden, on_line=log.info) as child:
+    async with child_process(
+        command, name=f"{spec.tier} service", env=hidden, on_line=log.info, grace_s=STOP_TIMEOUT_S
+    ) as child:
         yield child
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from tierwise.sim import guard
@@ -13,6 +17,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _END_S = 2.0
+
+# Runs in the child before the program: waits for the byte that says that the guard knows of it. Where the run is killed
+# before, the pipe closes, and no program starts that nobody would end. What Python changes of signals is undone.
+_KNOWN_TO_GUARD = """
+import os, signal, sys
+if not os.read(0, 1):
+    sys.exit("the run ended first")
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+try:
+    os.execv(sys.argv[1], sys.argv[2:])
+except OSError as error:
+    sys.exit(f"cannot run {sys.argv[1]}: {error}")
+"""
 
 
 class Children:
@@ -31,12 +49,14 @@ class Children:
 
     def start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         """Starts a program with pipes to and from it. Raises ``OSError``."""
+        waits = [sys.executable, "-I", "-S", "-c", _KNOWN_TO_GUARD, _program(command[0]), *command]
         watch = self._watch()
         process = subprocess.Popen(  # noqa: S603 -- the user's command
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            waits, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
         self._processes.append(process)
         _tell(watch, f"+{process.pid}")
+        _tell(process, "")
         return process
 
     def __exit__(self, *_: object) -> None:
@@ -68,8 +88,16 @@ class Children:
         return self._guard
 
 
-def _tell(watch: subprocess.Popen[bytes], line: str) -> None:
-    if watch.stdin is not None:
-        with contextlib.suppress(BrokenPipeError):  # somebody has killed the guard; the run does not need it
-            watch.stdin.write(line.encode() + b"\n")
-            watch.stdin.flush()
+def _program(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        reason = errno.EACCES if Path(name).is_file() else errno.ENOENT
+        raise OSError(reason, os.strerror(reason), name)
+    return found
+
+
+def _tell(process: subprocess.Popen[bytes], line: str) -> None:
+    if process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):  # somebody has killed it: the guard is not needed, a node is missed
+            process.stdin.write(line.encode() + b"\n")
+            process.stdin.flush()

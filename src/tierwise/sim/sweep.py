@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import fcntl
 import functools
 import hashlib
 import itertools
-from typing import TYPE_CHECKING, Any
+import os
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
@@ -139,16 +142,16 @@ def sweep(
 
     Returns all points in the order of the grid. ``on_point`` is told (finished, all). A file that a killed sweep left
     with half a line is repaired: that point is run again, and so are those that failed. Raises ``TransportError`` where
-    the executor breaks down.
+    the executor breaks down, ``ConfigurationError`` where another sweep is writing the file.
     """
     fixed = dict(overrides or {})
     key_of = point_keys(scenario, seed)
     wanted = {key_of(fixed | values): values for values in grid(sweeps)}
-    earlier = read_points(results)
-    known = {key: point for key, point in earlier.items() if key in wanted and point.error is None}
-    missing = [(key, values) for key, values in wanted.items() if key not in known]
     results.parent.mkdir(parents=True, exist_ok=True)
-    with results.open("ab") as file:
+    with _own(results) as file:
+        earlier = read_points(results)
+        known = {key: point for key, point in earlier.items() if key in wanted and point.error is None}
+        missing = [(key, values) for key, values in wanted.items() if key not in known]
         waiting: set[concurrent.futures.Future[bytes]] = set()
         queue = iter(missing)
         while True:
@@ -174,6 +177,18 @@ def sweep(
     return [known[key] for key in wanted]
 
 
+@contextlib.contextmanager
+def _own(results: Path) -> Iterator[BinaryIO]:
+    """The file to append to; nobody else's as long as the block lasts or its process lives."""
+    with results.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            what = f"{results}: another sweep is writing its results to this file"
+            raise ConfigurationError(f"{what}: wait for its end, or name another file") from error
+        yield file
+
+
 def read_points(results: Path) -> dict[str, Point]:
     """Points of earlier runs, by key. Cuts off a half-written last line."""
     if not results.exists():
@@ -181,7 +196,7 @@ def read_points(results: Path) -> dict[str, Point]:
     raw = results.read_bytes()
     whole = raw[: raw.rfind(b"\n") + 1]
     if len(whole) < len(raw):
-        results.write_bytes(whole)
+        os.truncate(results, len(whole))  # writing anew could lose all of them to a kill
     points = {}
     for number, line in enumerate(whole.splitlines(), 1):
         try:
