@@ -13,7 +13,9 @@ from tests.sim.test_sensitivity import PLANT
 from tierwise.report.words import ms
 from tierwise.sim import simulate
 from tierwise.sim.results.origin import Origin
-from tierwise.sim.results.sweep import Swept, as_csv, figures, missed, point_grid, render_sweep, sweep_plots
+from tierwise.sim.results.sweep import as_csv, figures, missed, point_grid
+from tierwise.sim.results.sweep_page import Swept, render_sweep
+from tierwise.sim.results.sweep_plots import sweep_plots
 from tierwise.sim.results.tables import intervals, objectives
 from tierwise.sim.results.words import verdict
 from tierwise.sim.run import figures_of
@@ -200,3 +202,21 @@ def test_about_how_many_requests_there_will_be(tmp_path: Path) -> None:
         "{pattern: single_stream}": 0,
     }.items():
         assert expected_requests(load(tmp_path, MINIMAL, {"devices.sensors.traffic": traffic})) == count, traffic
+
+
+@pytest.mark.parametrize(
+    ("placement", "limit", "met", "words"),
+    [
+        ("edge", "1", True, "The objective is met"),
+        (CASCADE["placement"], "1", None, "Not judged: cost an hour ≥ 0.2"),
+        (CASCADE["placement"], "0.1", False, "Missed 1 of 1 objective: cost an hour ≥ 0.2"),
+    ],
+)
+def test_a_price_that_nobody_stated_meets_no_objective(
+    placement: str, limit: str, *, met: bool | None, words: str, tmp_path: Path
+) -> None:
+    changes = {"placement": placement, "nodes.gateway.price": "{per_hour: 0.2, source: t}", "slo.cost_per_hour": limit}
+    scenario = load(tmp_path, MINIMAL, changes)
+    summary = simulate(scenario)
+    assert summary.slo == {"cost_per_hour": met}
+    assert words in verdict(scenario, summary)

@@ -32,7 +32,9 @@ from tierwise.sim.results.comparison import (
 from tierwise.sim.results.origin import Origin
 from tierwise.sim.results.page import Run, render_run
 from tierwise.sim.results.plots import fault_spans
-from tierwise.sim.results.sweep import Swept, as_csv, render_sweep, short_paths, sweep_plots
+from tierwise.sim.results.sweep import as_csv, short_paths
+from tierwise.sim.results.sweep_page import Swept, render_sweep
+from tierwise.sim.results.sweep_plots import sweep_plots
 from tierwise.sim.results.terminal import comparison_view, run_view, sweep_view
 from tierwise.sim.results.words import objectives, plus_minus
 from tierwise.sim.results.words import verdict as run_verdict
@@ -60,6 +62,7 @@ BUSY = {
     "devices.sensors.board": "{active_power: 30mW, idle_power: 1mW, source: a test}",
     "devices.sensors.battery": "{capacity: 9mJ, source: a test}",
     "nodes.gateway.price": "{per_hour: 1, source: a test}",
+    "nodes.cloud.price": "{per_hour: 0, source: a test}",
     "nodes.gateway.power": "{idle: 1W, busy: 2W, source: a test}",
     "carbon": "{intensity: 300g/kWh, source: a test}",
     "run.warm_up": "1s",

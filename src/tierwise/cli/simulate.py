@@ -257,7 +257,8 @@ def run_sweep(
     from tierwise.scenario import load_scenario  # noqa: PLC0415
     from tierwise.sim.executors import open_executor  # noqa: PLC0415
     from tierwise.sim.results.origin import origin_of  # noqa: PLC0415
-    from tierwise.sim.results.sweep import Swept, as_csv, render_sweep  # noqa: PLC0415
+    from tierwise.sim.results.sweep import as_csv  # noqa: PLC0415
+    from tierwise.sim.results.sweep_page import Swept, render_sweep  # noqa: PLC0415
     from tierwise.sim.results.terminal import sweep_view  # noqa: PLC0415
     from tierwise.sim.sweep import check_values, grid, sweep  # noqa: PLC0415
 

@@ -135,7 +135,7 @@ class Summary(msgspec.Struct, frozen=True):
     requests_not_made: int
     """What such devices would have asked."""
     slo: dict[str, bool | None]
-    """Whether each objective is met; ``None`` where the run cannot tell, see ``not_judged``."""
+    """Whether each objective is met; ``None`` where the run cannot tell, see ``not_judged`` and ``unstated``."""
     constants: list[Constant]
     engine: str
     trace_sha256: str
@@ -363,5 +363,7 @@ def _other_objectives(
     if slo.accuracy is not None:
         met["accuracy"] = None if accuracy is None else accuracy >= slo.accuracy
     if slo.cost_per_hour is not None:
-        met["cost_per_hour"] = cost / (plan.scenario.run.duration / _HOUR_NS) <= slo.cost_per_hour
+        within = cost / (plan.scenario.run.duration / _HOUR_NS) <= slo.cost_per_hour
+        # A price that nobody stated counts as nothing: the sum may be more, but not less.
+        met["cost_per_hour"] = None if within and "cost" in unstated(plan.scenario) else within
     return met

@@ -92,7 +92,9 @@ def objectives(scenario: Scenario, summary: Summary) -> list[Objective]:
     if slo.accuracy is not None:
         found.append(("accuracy", "accuracy", _accuracy(summary, means), f"at least {words.share(slo.accuracy)}"))
     if slo.cost_per_hour is not None:
-        an_hour = words.amount(means["cost"] / summary.simulated_s * 3600)
+        an_hour = at_least(
+            MEASURES["cost"], means["cost"] / summary.simulated_s * 3600, whole="cost" not in summary.unstated
+        )
         found.append(("cost_per_hour", "cost an hour", an_hour, f"at most {words.amount(slo.cost_per_hour)}"))
     return [Objective(title, figure, limit, *_met(summary, name)) for name, title, figure, limit in found]
 
