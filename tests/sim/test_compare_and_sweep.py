@@ -337,6 +337,27 @@ def test_a_link_that_only_one_takes_has_to_state_its_radio(tmp_path: Path) -> No
     assert unstated_against(edge, device)["energy_j"] == ["links.up.radio"]
 
 
+def test_the_energy_of_an_inference_is_not_all_that_a_device_draws(tmp_path: Path) -> None:
+    """A millijoule an inference on a device of which nobody says what it draws while idle, against one that says so."""
+    stated = POWERED | {"nodes.cloud.power": "{idle: 0W, busy: 0W, source: t}", "links.up.radio": "{source: a wire}"}
+    model = {"models.anomaly.device": "{service: 5ms, energy: 1mJ, source: t}"}
+    board = {"devices.sensors.board": "{active_power: 1W, idle_power: 100mW, source: t}"}
+    device = load(tmp_path, MINIMAL, stated | model | {"name": "device", "placement": "device"})
+    edge = load(tmp_path, MINIMAL, stated | model | board | {"name": "edge"})
+    assert simulate(device).unstated["energy_j"] == ["devices.sensors.board"]
+    for pair in ((device, edge), (edge, device)):
+        energy = compare(*pair).figures["energy_j"]
+        assert energy.undecided
+        assert not energy.significant
+        assert (energy.first_unstated + energy.second_unstated) == ["devices.sensors.board"]
+    whole = load(tmp_path, MINIMAL, stated | model | board | {"placement": "device"})
+    assert "energy_j" not in unstated(whole)
+    less = load(tmp_path, MINIMAL, stated | model | {"name": "less", "placement": "edge"})
+    assert unstated_against(device, less).get("energy_j") is None, "idle, they draw the same"
+    alone = load(tmp_path, MINIMAL.replace("sensors", "others"), stated | model)
+    assert unstated_against(device, alone)["energy_j"] == ["devices.sensors.board"]
+
+
 def test_a_run_and_a_sweep_say_what_is_not_stated(tmp_path: Path) -> None:
     summary = simulate(load(tmp_path, MINIMAL, POWERED | {"placement": "{fallback: [edge, cloud], timeout: 1s}"}))
     assert summary.unstated["energy_j"] == ["nodes.cloud.power"]

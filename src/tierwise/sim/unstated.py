@@ -46,7 +46,10 @@ def unstated(scenario: Scenario) -> dict[str, list[str]]:
     compute. Nothing where all is stated."""
     used = used_by(scenario)
     found = {
-        "energy_j": _nodes(scenario, used.nodes, "power") + _devices(scenario, used.computing),
+        "energy_j": [
+            *_nodes(scenario, used.nodes, "power"),
+            *_boards(scenario, used.computing),
+        ],
         "cost": _nodes(scenario, used.nodes, "price"),
     }
     return {figure: paths for figure, paths in found.items() if paths}
@@ -56,7 +59,8 @@ def unstated_against(scenario: Scenario, other: Scenario) -> dict[str, list[str]
     """The same where two are compared: further what the other states or uses and this one has and does not state.
 
     A link that both take and neither states, such as a wired one, is no difference between them; one that only this
-    scenario takes is: its radio and its price have to be stated, be they nothing.
+    scenario takes is: its radio and its price have to be stated, be they nothing. Nor is a board that neither states,
+    where the model states the energy of an inference: both draw the same while idle.
     """
     used, theirs = used_by(scenario), used_by(other)
     powered = {name for name, node in other.nodes.items() if node.power is not None}
@@ -69,12 +73,7 @@ def unstated_against(scenario: Scenario, other: Scenario) -> dict[str, list[str]
     found = {
         "energy_j": [
             *_nodes(scenario, nodes | powered, "power"),
-            *_devices(scenario, used.computing),
-            *(
-                f"devices.{name}.board"
-                for name in scenario.devices
-                if name in boards - used.computing and scenario.board_of(name) is None
-            ),
+            *_boards(scenario, boards | {name for name in used.computing if not _alike(scenario, other, name)}),
             *(
                 f"links.{name}.radio"
                 for name, link in scenario.links.items()
@@ -111,14 +110,15 @@ def _nodes(scenario: Scenario, names: frozenset[str] | set[str], what: str) -> l
     ]
 
 
-def _devices(scenario: Scenario, computing: frozenset[str]) -> list[str]:
-    """Groups that compute, where neither a board nor the model states what that takes."""
-    found = []
-    for name in scenario.devices:
-        artifact = scenario.models[scenario.model_of(name)].device
-        if name in computing and scenario.board_of(name) is None and (artifact is None or artifact.energy is None):
-            found.append(f"devices.{name}.board")
-    return found
+def _boards(scenario: Scenario, groups: frozenset[str] | set[str]) -> list[str]:
+    """Groups without a board: nothing states what their devices draw while idle. The energy of a model does not."""
+    return [f"devices.{name}.board" for name in scenario.devices if name in groups and scenario.board_of(name) is None]
+
+
+def _alike(scenario: Scenario, other: Scenario, group: str) -> bool:
+    """Whether all that is not stated of a computing group is what it draws while idle, as it does in the other."""
+    artifact = scenario.models[scenario.model_of(group)].device
+    return group in other.devices and artifact is not None and artifact.energy is not None
 
 
 def assumptions(scenario: Scenario) -> list[str]:
