@@ -6,6 +6,8 @@ import concurrent.futures
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec import to_builtins
+from msgspec.structs import replace
 
 from tests.scenario.examples import MINIMAL
 from tests.sim.runs import load
@@ -13,13 +15,14 @@ from tests.sim.test_sensitivity import PLANT
 from tierwise.report.words import ms
 from tierwise.sim import simulate
 from tierwise.sim.results.origin import Origin
-from tierwise.sim.results.sweep import as_csv, figures, missed, point_grid
+from tierwise.sim.results.sweep import as_csv, figures, missed, point_grid, verdict_of
 from tierwise.sim.results.sweep_page import Swept, render_sweep
 from tierwise.sim.results.sweep_plots import sweep_plots
 from tierwise.sim.results.tables import intervals, objectives
+from tierwise.sim.results.words import objectives as told_objectives
 from tierwise.sim.results.words import verdict
-from tierwise.sim.run import figures_of
-from tierwise.sim.sweep import sweep
+from tierwise.sim.run import figures_of, objectives_met, over_replications
+from tierwise.sim.sweep import Point, sweep
 from tierwise.sim.unstated import assumptions
 from tierwise.sim.workload import expected_requests
 
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tierwise.sim import Summary
-    from tierwise.sim.sweep import Point
 
 CASCADE = {"placement": "{cascade: [edge, cloud], threshold: 0.3}"}
 
@@ -153,6 +155,7 @@ def test_an_objective_is_met_where_every_run_meets_it(tmp_path: Path) -> None:
     scenario = load(tmp_path, PLANT, {"run.replications": "8", "slo.p95": limit})
     summary = simulate(scenario)
     count = summary.slo_met["p95"]
+    assert count is not None
     assert 0 < count < 8
     grid = objectives(scenario, summary)
     assert grid is not None
@@ -160,6 +163,38 @@ def test_an_objective_is_met_where_every_run_meets_it(tmp_path: Path) -> None:
     told = verdict(scenario, summary)
     assert told.startswith("In the first of 8 runs ")
     assert f"met in {count} of 8 runs)" in told or f"in {count} of 8 runs)" in told
+
+
+@pytest.mark.parametrize(
+    ("runs", "counts", "words"),
+    [
+        ([True, None, True], {"p99": None, "cost_per_hour": 3}, "Not judged: p99"),
+        ([True, None, False], {"p99": 1, "cost_per_hour": 3}, "Missed 1 of 2 objectives: p99"),
+        ([None, True, True], {"p99": None, "cost_per_hour": 3}, "Not judged: p99"),
+        ([True, True, False], {"p99": 2, "cost_per_hour": 3}, "Missed 1 of 2 objectives: p99"),
+        ([True, True, True], {"p99": 3, "cost_per_hour": 3}, "All 2 objectives are met"),
+    ],
+)
+def test_an_objective_that_some_run_cannot_judge_is_told_alike_everywhere(
+    runs: list[bool | None], counts: dict[str, int | None], words: str, tmp_path: Path
+) -> None:
+    stated = {"slo": "{p99: 1s, cost_per_hour: 1}", "nodes.gateway.price": "{per_hour: 0.2, source: t}"}
+    scenario = load(tmp_path, MINIMAL, stated)
+    each = [simulate(scenario, seed=seed) for seed in range(len(runs))]
+    both = [{"p99": met, "cost_per_hour": True} for met in runs]
+    alone = [{"p99": met} for met in runs]
+    assert objectives_met([replace(one, slo=slo) for one, slo in zip(each, both, strict=True)]) == counts
+    for slo in (both, alone):
+        first = replace(
+            each[0], slo=slo[0], replications=over_replications(each),
+            slo_met=objectives_met([replace(one, slo=own) for one, own in zip(each, slo, strict=True)]),
+        )  # fmt: skip
+        told = {one.name: (one.met, one.where) for one in told_objectives(scenario, first)}
+        point = Point({}, "key", to_builtins(first))
+        cell = verdict_of(point)
+        assert told["p99"][0] is {"met": True, "not judged: p99": None}.get(cell.text, False), cell.text
+        assert bool(missed(point)) is cell.text.startswith("MISSED")
+    assert words in verdict(scenario, replace(first, slo=both[0], slo_met=counts))
 
 
 def test_an_accuracy_says_whose_it_is(tmp_path: Path) -> None:

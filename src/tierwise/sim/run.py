@@ -177,12 +177,13 @@ def over_replications(summaries: Sequence[Summary]) -> dict[str, Interval]:
     return {name: of_independent([figures[name] for figures in each]) for name in common}
 
 
-def objectives_met(summaries: Sequence[Summary]) -> dict[str, int]:
-    """How many runs met each objective that all of them judge; nothing for a single run."""
+def objectives_met(summaries: Sequence[Summary]) -> dict[str, int | None]:
+    """How many runs met each objective; ``None`` where some run cannot judge it and no other missed it. Nothing for a
+    single run."""
     if len(summaries) == 1:
         return {}
     each = {name: [summary.slo.get(name) for summary in summaries] for name in summaries[0].slo}
-    return {name: met.count(True) for name, met in each.items() if None not in met}
+    return {name: None if None in met and False not in met else met.count(True) for name, met in each.items()}
 
 
 def _run_once(

@@ -147,8 +147,9 @@ class Summary(msgspec.Struct, frozen=True):
     not_judged: dict[str, int] = {}
     """By objective: requests that were under way at the end, for no longer than it allows. Where no request was made so
     early that it had all of that time, or more are not judged than are, the objective is not judged."""
-    slo_met: dict[str, int] = {}
-    """In how many of several replications each objective was met; ``slo`` is of the first."""
+    slo_met: dict[str, int | None] = {}
+    """In how many of several replications each objective was met; ``slo`` is of the first. ``None`` where none missed
+    it and not all can judge it."""
     unstated: dict[str, list[str]] = {}
     """``energy_j`` and ``cost`` that are least values, with what would have to be stated for them to be whole."""
     assumptions: list[str] = []

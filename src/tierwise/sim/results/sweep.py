@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tierwise.scenario.schema import Objectives
+    from tierwise.sim.results.words import Judged
     from tierwise.sim.sweep import Point
 
 CSV_FIGURES = (
@@ -58,15 +59,19 @@ def half_widths(point: Point) -> dict[str, float | None]:
     return {name: interval["half_width"] for name, interval in replications.items()}
 
 
+def judged(point: Point) -> dict[str, Judged]:
+    """Each objective over all runs of a point."""
+    one = point.summary or {}
+    return told.judged(one.get("slo", {}), one.get("slo_met", {}), runs_of([point]))
+
+
 def missed(point: Point) -> list[str]:
     """The objectives that a point misses in any of its runs, with in how many it meets them where some do."""
-    one = point.summary or {}
     runs = runs_of([point])
-    met = one.get("slo_met") or {name: int(met) for name, met in one.get("slo", {}).items() if met is not None}
     return [
-        name.replace("_", " ") + (f" (met {count}/{runs})" if count else "")
-        for name, count in met.items()
-        if count < runs
+        name.replace("_", " ") + (f" (met {one.times}/{runs})" if one.times else "")
+        for name, one in judged(point).items()
+        if one.met is False
     ]
 
 
@@ -108,17 +113,17 @@ def point_grid(points: Sequence[Point], slo: Objectives | None = None) -> Grid:
     paths = list(points[0].values)
     limits = limits_of(paths, slo)
     shown = [name for name in MEASURES if name in limits or any(figures(point).get(name) for point in points)]
-    judged = any((point.summary or {}).get("slo") for point in points)
+    any_judged = any(map(judged, points))
     rows: list[list[str | Cell]] = []
     for point in points:
         swept = [value if is_number(value) else Cell(value, prose=True) for value in point.values.values()]
-        cells = ([verdict_of(point)] if judged else []) + [_cell(name, point) for name in shown]
+        cells = ([verdict_of(point)] if any_judged else []) + [_cell(name, point) for name in shown]
         if point.error is not None and cells:
             cells[0] = Cell("failed", "bad")
         rows.append([*swept, *cells])
     titles = {name: f"{MEASURES[name].title}{limit_words(name, limits)}" for name in shown}
     brief = [title for name, title in titles.items() if name in limits or name not in _SELDOM_ASKED]
-    meets = ["objectives"] if judged else []
+    meets = ["objectives"] if any_judged else []
     return Grid(
         "points",
         [*short_paths(paths), *meets, *titles.values()],
@@ -152,10 +157,10 @@ def _cell(name: str, point: Point) -> str | Cell:
     half = half_widths(point).get(name)
     if value is not None and half and not measure.more_is_better and name not in unstated(point):
         text = told.compact(text, value, half)
-    own = name.removesuffix("_ms").removesuffix("_share")
-    if (point.summary or {}).get("slo", {}).get(own) is None:
+    own = judged(point).get(name.removesuffix("_ms").removesuffix("_share"))
+    if own is None or own.met is None:
         return text
-    return Cell(text, "bad" if any(one.split(" (")[0] == own for one in missed(point)) else "good")
+    return Cell(text, "good" if own.met else "bad")
 
 
 def verdict_of(point: Point) -> Cell:
@@ -163,7 +168,7 @@ def verdict_of(point: Point) -> Cell:
         return Cell(words.NOTHING)
     if out := missed(point):
         return Cell(f"MISSED: {', '.join(out)}", "bad", prose=True)
-    if open_ := [name for name, met in point.summary["slo"].items() if met is None]:
+    if open_ := [name.replace("_", " ") for name, one in judged(point).items() if one.met is None]:
         return Cell(f"not judged: {', '.join(open_)}", prose=True)
     return Cell("met", "good", prose=True)
 

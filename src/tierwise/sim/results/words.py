@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -115,27 +115,41 @@ def runs(summary: Summary) -> int:
     return next((interval.samples for interval in summary.replications.values()), 1)
 
 
+class Judged(NamedTuple):
+    """Whether all runs meet an objective, ``None`` where they cannot tell, and in how many of several it is met."""
+
+    met: bool | None
+    times: int | None = None
+
+
+def judged(slo: Mapping[str, bool | None], slo_met: Mapping[str, int | None], runs: int) -> dict[str, Judged]:
+    """Each objective over all runs, of ``Summary.slo`` and ``Summary.slo_met``. The first run alone tells where there
+    is no other."""
+    if runs == 1:
+        return {name: Judged(met) for name, met in slo.items()}
+    counts = {name: slo_met.get(name) for name in slo}
+    return {name: Judged(None if count is None else count == runs, count) for name, count in counts.items()}
+
+
 def _met(summary: Summary, name: str) -> tuple[bool | None, str]:
-    """Whether all runs meet an objective, and in how many it is met; ``None`` where the run, or each, cannot tell."""
-    if not summary.slo_met:
-        return summary.slo.get(name), ""
-    count, all_ = summary.slo_met.get(name), runs(summary)
-    return (None, "") if count is None else (count == all_, f"in {count} of {all_} runs")
+    """Whether all runs meet an objective, and in how many it is met."""
+    met, count = judged(summary.slo, summary.slo_met, runs(summary)).get(name, Judged(None))
+    return met, "" if count is None else f"in {count} of {runs(summary)} runs"
 
 
 def _accuracy(summary: Summary, means: Mapping[str, float]) -> str:
     """The share of right answers, and of whose answers where not all are judged."""
     text = words.share(means.get("accuracy"))
-    return f"{text} {_judged(summary)}" if _judged(summary) else text
+    return f"{text} {_whose(summary)}" if _whose(summary) else text
 
 
-def _judged(summary: Summary) -> str:
+def _whose(summary: Summary) -> str:
     """``of the 1,234 answers of cloud, 20.0 % of all``, where accuracy is stated for some tiers alone."""
-    judged = summary.quality.judged
-    if not judged or judged >= summary.answered:
+    number = summary.quality.judged
+    if not number or number >= summary.answered:
         return ""
     tiers = words.listed([name for name, tier in summary.by_tier.items() if tier.quality.judged])
-    return f"of the {judged:,} answers of {tiers}, {words.percent(judged / summary.answered)} of all"
+    return f"of the {number:,} answers of {tiers}, {words.percent(number / summary.answered)} of all"
 
 
 def verdict(scenario: Scenario, summary: Summary) -> str:
@@ -223,7 +237,7 @@ def _answered(summary: Summary) -> str:
     )
     if summary.accuracy is not None:
         right = words.percent(summary.accuracy)
-        text += f"; {right} {_judged(summary) or 'of the judged answers'} were right"
+        text += f"; {right} {_whose(summary) or 'of the judged answers'} were right"
     return f"{text}{_lost(summary)}." if lost or summary.in_flight else f"{text}; none was lost."
 
 
