@@ -328,13 +328,27 @@ def test_a_link_that_only_one_takes_has_to_state_its_radio(tmp_path: Path) -> No
         "energy_j": ["links.up.radio"],
         "cost": ["nodes.gateway.price", "links.up.price"],
     }
-    assert unstated_against(device, edge) == {"cost": ["nodes.gateway.price"]}
+    assert unstated_against(device, edge) == {}
     assert unstated_against(edge, edge) == {"cost": ["nodes.gateway.price"]}
     free = load(tmp_path, MINIMAL, stated | {"links.up.radio": "{source: a wire}"})
     assert "energy_j" not in unstated_against(free, device)
     bare = load(tmp_path, MINIMAL, {"placement": "device"})
     assert unstated(bare) == {"energy_j": ["devices.sensors.board"]}
     assert unstated_against(edge, device)["energy_j"] == ["links.up.radio"]
+
+
+def test_a_node_that_nobody_prices_hinders_only_who_asks_it(tmp_path: Path) -> None:
+    """What the gateway draws nobody knows: that is a question for the scenario that asks it alone."""
+    spent = {"nodes.cloud.power": "{idle: 100W, busy: 100W, source: t}", "links.up.radio": "{source: a wire}"}
+    device = {"devices.sensors.board": "{active_power: 600mW, source: t}"}
+    one = load(tmp_path, MINIMAL, spent | device | {"name": "one", "placement": "device"})
+    other = load(tmp_path, MINIMAL, spent | device | {"name": "other"})
+    assert unstated_against(one, other) == {}
+    energy = compare(one, other).figures["energy_j"]
+    assert energy.second_unstated == ["nodes.gateway.power"]
+    assert not energy.first_unstated
+    powered = load(tmp_path, MINIMAL, spent | device | POWERED)
+    assert unstated_against(one, powered) == {"energy_j": ["nodes.gateway.power"]}, "which stands there all the same"
 
 
 def test_the_energy_of_an_inference_is_not_all_that_a_device_draws(tmp_path: Path) -> None:

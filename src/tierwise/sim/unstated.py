@@ -56,9 +56,9 @@ def unstated(scenario: Scenario) -> dict[str, list[str]]:
 
 
 def unstated_against(scenario: Scenario, other: Scenario) -> dict[str, list[str]]:
-    """The same where two are compared: further what the other states or uses and this one has and does not state.
+    """The same where two are compared: further what the other states, and this one has and does not state.
 
-    A link that both take and neither states, such as a wired one, is no difference between them; one that only this
+    A node that this scenario does not ask and neither prices is no difference between them. A link that both take and neither states, such as a wired one, is no difference between them; one that only this
     scenario takes is: its radio and its price have to be stated, be they nothing. Nor is a board that neither states,
     where the model states the energy of an inference: both draw the same while idle.
     """
@@ -68,11 +68,10 @@ def unstated_against(scenario: Scenario, other: Scenario) -> dict[str, list[str]
     boards = {name for name in other.devices if other.board_of(name) is not None}
     radios = {name for name, link in other.links.items() if link.radio is not None}
     fares = {name for name, link in other.links.items() if link.price is not None}
-    nodes = used.nodes | theirs.nodes
     common = used.links & theirs.links
     found = {
         "energy_j": [
-            *_nodes(scenario, nodes | powered, "power"),
+            *_nodes(scenario, used.nodes | powered, "power"),
             *_boards(scenario, boards | {name for name in used.computing if not _alike(scenario, other, name)}),
             *(
                 f"links.{name}.radio"
@@ -83,7 +82,7 @@ def unstated_against(scenario: Scenario, other: Scenario) -> dict[str, list[str]
             ),
         ],
         "cost": [
-            *_nodes(scenario, nodes | priced, "price"),
+            *_nodes(scenario, used.nodes | priced, "price"),
             *(
                 f"links.{name}.price"
                 for name, link in scenario.links.items()
