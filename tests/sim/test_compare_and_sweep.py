@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import csv
 import fcntl
+import io
 import json
 import os
 import signal
@@ -24,7 +26,9 @@ from tierwise.core.errors import ConfigurationError, TransportError
 from tierwise.sim.compare import compare
 from tierwise.sim.executors import open_executor
 from tierwise.sim.results.comparison import difference_grid, verdict
+from tierwise.sim.results.origin import Origin
 from tierwise.sim.results.sweep import as_csv, point_grid, whole_figures
+from tierwise.sim.results.sweep_page import Swept, render_sweep
 from tierwise.sim.results.tables import totals
 from tierwise.sim.run import figures_of, simulate
 from tierwise.sim.statistics import batch_means, of_independent, student_975
@@ -386,3 +390,39 @@ def test_a_run_and_a_sweep_say_what_is_not_stated(tmp_path: Path) -> None:
     assert [row[column].text for row in grid.cells()] == ["20.28 J", "≥ 20 J"]
     assert "nodes.cloud.power" in as_csv(points)
     assert [whole_figures(point).get("energy_j") is None for point in points] == [False, True]
+
+
+def test_a_sweep_ranks_nothing_by_a_radio_that_nobody_stated(tmp_path: Path) -> None:
+    """The edge does not beat the device by what sending takes; a link that every point takes is no difference."""
+    path = tmp_path / "s.yaml"
+    path.write_text(MINIMAL)
+    stated = POWERED | {
+        "devices.sensors.board": "{active_power: 600mW, source: a test}",
+        "nodes.gateway.price": "{per_hour: 1, source: t}",
+    }
+
+    def told(results: str, sweeps: dict[str, list[str]], **more: str) -> tuple[list[str], str, set[str]]:
+        changes = stated | {name.replace("__", "."): value for name, value in more.items()}
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            points = sweep(path, sweeps, tmp_path / results, pool, overrides=changes)
+        page = render_sweep(
+            Swept(load(tmp_path), Origin(file="s.yaml", text=MINIMAL, changes=changes, command="tierwise"), points)
+        )
+        grid = point_grid(points)
+        shown = [row[list(grid.columns).index("energy of the run")].text for row in grid.cells()]
+        left_out = {name for line in csv.DictReader(io.StringIO(as_csv(points))) for name in line["not_stated"].split()}
+        return shown, page, left_out
+
+    tiers = {"placement": ["device", "edge"]}
+    shown, page, left_out = told("bare.jsonl", tiers)
+    assert [text.startswith("≥ ") for text in shown] == [False, True]
+    assert "Energy of the run goes from" not in page
+    assert left_out == {"links.up.radio", "links.up.price"}
+    wired = {"links__up__radio": "{source: a wire}", "links__up__price": "{per_gb: 0, source: a wire}"}
+    shown, page, left_out = told("wired.jsonl", tiers, **wired)
+    assert not any(text.startswith("≥ ") for text in shown)
+    assert "Energy of the run goes from" in page
+    assert left_out == set()
+    shown, _, left_out = told("alike.jsonl", {"nodes.gateway.service": ["1ms", "4ms"]})
+    assert not any(text.startswith("≥ ") for text in shown)
+    assert left_out == set()

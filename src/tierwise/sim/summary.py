@@ -12,7 +12,7 @@ from tierwise.sim.costs import Constant, Cost, Energy, carbon_g, constants_of, c
 from tierwise.sim.kernel import tables as t
 from tierwise.sim.metrics import Quality, quality_of
 from tierwise.sim.statistics import Interval, batch_means, quantiles
-from tierwise.sim.unstated import assumptions, unstated
+from tierwise.sim.unstated import Parts, assumptions, parts_of, unstated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -154,6 +154,8 @@ class Summary(msgspec.Struct, frozen=True):
     """``energy_j`` and ``cost`` that are least values, with what would have to be stated for them to be whole."""
     assumptions: list[str] = []
     """What the figures rest on though nobody stated it, as sentences."""
+    parts: Parts = {}
+    """What ``energy_j`` and ``cost`` consist of, and whether it is stated: so the points of a sweep are compared."""
 
 
 def summarise(counted: Accumulator, engine: str, digest: str, unseen: Unseen) -> Summary:
@@ -226,6 +228,7 @@ def summarise(counted: Accumulator, engine: str, digest: str, unseen: Unseen) ->
         queries={name: _queries(counted.queries[row]) for name, row in plan.groups.items() if row in counted.queries},
         unstated=unstated(plan.scenario),
         assumptions=assumptions(plan.scenario),
+        parts=parts_of(plan.scenario),
     )
 
 

@@ -55,42 +55,72 @@ def unstated(scenario: Scenario) -> dict[str, list[str]]:
     return {figure: paths for figure, paths in found.items() if paths}
 
 
-def unstated_against(scenario: Scenario, other: Scenario) -> dict[str, list[str]]:
-    """The same where two are compared: further what the other states, and this one has and does not state.
+class Part(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that a figure consists of, such as the power of a node: what of it has to be told to compare runs."""
 
-    A node that this scenario does not ask and neither prices is no difference between them. A link that both take and neither states, such as a wired one, is no difference between them; one that only this
-    scenario takes is: its radio and its price have to be stated, be they nothing. Nor is a board that neither states,
+    stated: bool = False
+    used: bool = False
+    """By the placement, whether or not any request does."""
+    standing: bool = False
+    """Whether it counts where nothing uses it, too: nodes and devices stand there all the same."""
+    own: bool = False
+    """Whether it makes a difference though the other has it too and neither states it."""
+
+
+Parts = dict[str, dict[str, Part]]
+"""Figure → dotted path → part."""
+
+
+def parts_of(scenario: Scenario) -> Parts:
+    """What energy and cost of a scenario consist of."""
+    used = used_by(scenario)
+    energy = {
+        f"nodes.{name}.power": Part(node.power is not None, name in used.nodes, standing=True, own=True)
+        for name, node in scenario.nodes.items()
+    }
+    for name in scenario.devices:
+        artifact = scenario.models[scenario.model_of(name)].device
+        idle_alone = artifact is not None and artifact.energy is not None
+        energy[f"devices.{name}.board"] = Part(
+            scenario.board_of(name) is not None, name in used.computing, standing=True, own=not idle_alone
+        )
+    cost = {
+        f"nodes.{name}.price": Part(node.price is not None, name in used.nodes, standing=True, own=True)
+        for name, node in scenario.nodes.items()
+    }
+    for name, link in scenario.links.items():
+        if set(link.from_) & set(scenario.devices):
+            energy[f"links.{name}.radio"] = Part(link.radio is not None, name in used.links)
+        cost[f"links.{name}.price"] = Part(link.price is not None, name in used.links)
+    return {"energy_j": energy, "cost": cost}
+
+
+def lacking(mine: Parts, other: Parts) -> dict[str, list[str]]:
+    """Figure → dotted paths that one would have to state for its figure to be held against the other's.
+
+    That is what it uses, or the other states, and it has and does not state. A node that it does not ask and neither
+    prices is no difference between them, nor is a link that both take and neither states, such as a wired one; one that
+    only it takes is: its radio and its price have to be stated, be they nothing. Nor is a board that neither states,
     where the model states the energy of an inference: both draw the same while idle.
     """
-    used, theirs = used_by(scenario), used_by(other)
-    powered = {name for name, node in other.nodes.items() if node.power is not None}
-    priced = {name for name, node in other.nodes.items() if node.price is not None}
-    boards = {name for name in other.devices if other.board_of(name) is not None}
-    radios = {name for name, link in other.links.items() if link.radio is not None}
-    fares = {name for name, link in other.links.items() if link.price is not None}
-    common = used.links & theirs.links
     found = {
-        "energy_j": [
-            *_nodes(scenario, used.nodes | powered, "power"),
-            *_boards(scenario, boards | {name for name in used.computing if not _alike(scenario, other, name)}),
-            *(
-                f"links.{name}.radio"
-                for name, link in scenario.links.items()
-                if name in (used.links - common) | (used.links & radios)
-                and link.radio is None
-                and set(link.from_) & set(scenario.devices)
-            ),
-        ],
-        "cost": [
-            *_nodes(scenario, used.nodes | priced, "price"),
-            *(
-                f"links.{name}.price"
-                for name, link in scenario.links.items()
-                if name in (used.links - common) | (used.links & fares) and link.price is None
-            ),
-        ],
+        figure: [path for path, part in parts.items() if _lacks(part, other.get(figure, {}).get(path, Part()))]
+        for figure, parts in mine.items()
     }
     return {figure: paths for figure, paths in found.items() if paths}
+
+
+def _lacks(mine: Part, theirs: Part) -> bool:
+    if mine.stated:
+        return False
+    if theirs.stated:
+        return mine.used or mine.standing
+    return mine.used and (mine.own or not (theirs.used or theirs.standing))
+
+
+def unstated_against(scenario: Scenario, other: Scenario) -> dict[str, list[str]]:
+    """``lacking`` of two scenarios."""
+    return lacking(parts_of(scenario), parts_of(other))
 
 
 def bystanders(scenario: Scenario) -> list[str]:
@@ -103,21 +133,15 @@ def bystanders(scenario: Scenario) -> list[str]:
     ]
 
 
-def _nodes(scenario: Scenario, names: frozenset[str] | set[str], what: str) -> list[str]:
+def _nodes(scenario: Scenario, names: frozenset[str], what: str) -> list[str]:
     return [
         f"nodes.{name}.{what}" for name, node in scenario.nodes.items() if name in names and getattr(node, what) is None
     ]
 
 
-def _boards(scenario: Scenario, groups: frozenset[str] | set[str]) -> list[str]:
+def _boards(scenario: Scenario, groups: frozenset[str]) -> list[str]:
     """Groups without a board: nothing states what their devices draw while idle. The energy of a model does not."""
     return [f"devices.{name}.board" for name in scenario.devices if name in groups and scenario.board_of(name) is None]
-
-
-def _alike(scenario: Scenario, other: Scenario, group: str) -> bool:
-    """Whether all that is not stated of a computing group is what it draws while idle, as it does in the other."""
-    artifact = scenario.models[scenario.model_of(group)].device
-    return group in other.devices and artifact is not None and artifact.energy is not None
 
 
 def assumptions(scenario: Scenario) -> list[str]:

@@ -6,11 +6,14 @@ import csv
 import io
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from tierwise.report import words
 from tierwise.report.grid import Cell, Grid
 from tierwise.scenario import units
 from tierwise.sim.results import words as told
 from tierwise.sim.results.words import MEASURES
+from tierwise.sim.unstated import Parts, lacking
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,6 +84,32 @@ def unstated(point: Point) -> dict[str, list[str]]:
     return left_out
 
 
+def held_together(points: Sequence[Point]) -> list[Point]:
+    """The points, each with what it would have to state to be held against the others: as two scenarios that are
+    compared (``unstated.lacking``)."""
+    parts = [msgspec.convert((point.summary or {}).get("parts", {}), Parts) for point in points]
+    keys = [msgspec.json.encode(one) for one in parts]  # few differ: prices and powers are not in them
+    different = dict(zip(keys, parts, strict=True))
+    left_out = {key: _merged([lacking(one, other) for other in different.values()]) for key, one in different.items()}
+    return [
+        point
+        if point.summary is None
+        else msgspec.structs.replace(
+            point, summary=point.summary | {"unstated": _merged([unstated(point), left_out[key]])}
+        )
+        for point, key in zip(points, keys, strict=True)
+    ]
+
+
+def _merged(each: Sequence[Mapping[str, Sequence[str]]]) -> dict[str, list[str]]:
+    """The paths of each figure, once each."""
+    found: dict[str, dict[str, None]] = {}
+    for one in each:
+        for figure, paths in one.items():
+            found.setdefault(figure, {}).update(dict.fromkeys(paths))
+    return {figure: list(paths) for figure, paths in found.items()}
+
+
 def whole_figures(point: Point) -> dict[str, Any]:
     """``figures`` without those of which a part is not stated: points must not be ranked by them."""
     return {name: value for name, value in figures(point).items() if name not in unstated(point)}
@@ -88,6 +117,7 @@ def whole_figures(point: Point) -> dict[str, Any]:
 
 def as_csv(points: Sequence[Point]) -> str:
     """One line a point: the swept values, the figures, and the error where there is one."""
+    points = held_together(points)
     paths = list(points[0].values)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -101,7 +131,7 @@ def as_csv(points: Sequence[Point]) -> str:
                 *("" if found.get(name) is None else found[name] for name in CSV_FIGURES),
                 *("" if half_widths(point).get(name) is None else half_widths(point)[name] for name in MEASURES),
                 " ".join(missed(point)),
-                " ".join(path for paths in unstated(point).values() for path in paths),
+                " ".join(dict.fromkeys(path for paths in unstated(point).values() for path in paths)),
                 point.error or "",
             ]
         )
@@ -110,6 +140,7 @@ def as_csv(points: Sequence[Point]) -> str:
 
 def point_grid(points: Sequence[Point], slo: Objectives | None = None) -> Grid:
     """One row a point. With objectives their limits stand in the columns' titles, and a column says which are met."""
+    points = held_together(points)
     paths = list(points[0].values)
     limits = limits_of(paths, slo)
     shown = [name for name in MEASURES if name in limits or any(figures(point).get(name) for point in points)]

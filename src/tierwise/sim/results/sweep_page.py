@@ -10,7 +10,15 @@ from tierwise.report import blocks, words
 from tierwise.report.markup import Markup, element, join
 from tierwise.report.page import Page, render_page
 from tierwise.sim.results import words as told
-from tierwise.sim.results.sweep import errors, point_grid, runs_of, short_paths, verdict_of, whole_figures
+from tierwise.sim.results.sweep import (
+    errors,
+    held_together,
+    point_grid,
+    runs_of,
+    short_paths,
+    verdict_of,
+    whole_figures,
+)
 from tierwise.sim.results.sweep_plots import MOST_LINES, sweep_plots
 from tierwise.sim.results.words import MEASURES
 
@@ -86,6 +94,7 @@ def _keys(plot: Plot) -> list[Markup]:
 
 def _lede(points: Sequence[Point]) -> str:
     """How far the figures spread."""
+    points = held_together(points)
     runs = runs_of(points)
     parts = [f"{len(points):,} points of {runs} runs each." if runs > 1 else f"{len(points):,} runs."]
     judged = [point for point in points if (point.summary or {}).get("slo")]

@@ -9,7 +9,15 @@ import msgspec
 from tierwise.report import words
 from tierwise.report.plots import PALETTE, Axis, Curve, Mark, Plot, log_axis, short
 from tierwise.report.summary import TIER_ORDER
-from tierwise.sim.results.sweep import PERCENTILES, limit_words, limits_of, positions_of, short_paths, whole_figures
+from tierwise.sim.results.sweep import (
+    PERCENTILES,
+    held_together,
+    limit_words,
+    limits_of,
+    positions_of,
+    short_paths,
+    whole_figures,
+)
 from tierwise.sim.results.words import MEASURES
 
 if TYPE_CHECKING:
@@ -27,8 +35,9 @@ def sweep_plots(points: Sequence[Point], slo: Objectives | None = None) -> tuple
     """The plots with their titles, the path on their x axis, and how many lines there are to draw.
 
     On the x axis is the first path whose values are numbers, else the first; every combination of the others is a line.
-    Limits of objectives are drawn across.
+    Limits of objectives are drawn across. What is not all stated is not drawn.
     """
+    points = held_together(points)
     values = {path: list(dict.fromkeys(point.values[path] for point in points)) for path in points[0].values}
     several = [path for path in values if len(values[path]) > 1] or list(values)
     across = next((path for path in several if positions_of(values[path]) is not None), several[0])
