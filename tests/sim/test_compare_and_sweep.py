@@ -418,6 +418,10 @@ def test_a_sweep_ranks_nothing_by_a_radio_that_nobody_stated(tmp_path: Path) -> 
     assert [text.startswith("≥ ") for text in shown] == [False, True]
     assert "Energy of the run goes from" not in page
     assert left_out == {"links.up.radio", "links.up.price"}
+    shown, _, left_out = told("failed.jsonl", {"placement": ["edge", "mars"]})
+    assert shown[0].endswith(" J")
+    assert not shown[0].startswith("≥ "), "a point that failed states nothing, and is held against none"
+    assert left_out == set()
     wired = {"links__up__radio": "{source: a wire}", "links__up__price": "{per_gb: 0, source: a wire}"}
     shown, page, left_out = told("wired.jsonl", tiers, **wired)
     assert not any(text.startswith("≥ ") for text in shown)

@@ -18,7 +18,7 @@ from tierwise.sim.results.origin import Origin
 from tierwise.sim.results.sweep import as_csv, figures, missed, point_grid, verdict_of
 from tierwise.sim.results.sweep_page import Swept, render_sweep
 from tierwise.sim.results.sweep_plots import sweep_plots
-from tierwise.sim.results.tables import intervals, objectives
+from tierwise.sim.results.tables import intervals, objectives, totals
 from tierwise.sim.results.words import objectives as told_objectives
 from tierwise.sim.results.words import verdict
 from tierwise.sim.run import figures_of, objectives_met, over_replications
@@ -255,3 +255,34 @@ def test_a_price_that_nobody_stated_meets_no_objective(
     summary = simulate(scenario)
     assert summary.slo == {"cost_per_hour": met}
     assert words in verdict(scenario, summary)
+
+
+def test_a_link_without_a_price_is_a_wire_unless_others_have_one(tmp_path: Path) -> None:
+    objective = {"slo.cost_per_hour": "1", "placement": "cloud", "nodes.cloud.price": "{per_hour: 0, source: t}"}
+    wired = simulate(load(tmp_path, MINIMAL, objective))
+    assert wired.slo == {"cost_per_hour": True}
+    assert "cost" not in wired.unstated
+    bought = objective | {"links.up.price": "{per_gb: 0.1, source: t}"}
+    some = simulate(load(tmp_path, MINIMAL, bought))
+    assert some.slo == {"cost_per_hour": None}
+    assert some.unstated["cost"] == ["links.wan.price"]
+    edge = simulate(load(tmp_path, MINIMAL, bought | {"placement": "edge", "nodes.gateway.price": "{source: t}"}))
+    assert edge.slo == {"cost_per_hour": True}, "it does not take that link"
+
+
+def test_carbon_of_energy_that_is_not_stated_is_a_least_value(tmp_path: Path) -> None:
+    intensity = {"carbon": "{intensity: 300g/kWh, source: t}"}
+    powered = {"nodes.cloud.power": "{idle: 100W, busy: 100W, source: t}"}
+
+    def carbon(changes: dict[str, str]) -> tuple[str, list[str]]:
+        summary = simulate(load(tmp_path, MINIMAL, intensity | changes))
+        rows = [[cell.text for cell in row] for row in totals(summary).cells()]
+        return next(row[1] for row in rows if row[0].startswith("carbon")), summary.unstated.get("carbon_g", [])
+
+    assert carbon({}) == ("not stated", ["nodes.gateway.power"])
+    least, paths = carbon(powered)
+    assert least.startswith("≥ ")
+    assert paths == ["nodes.gateway.power"]
+    whole, paths = carbon(powered | {"nodes.gateway.power": "{idle: 1W, busy: 2W, source: t}"})
+    assert not whole.startswith("≥ ")
+    assert paths == []

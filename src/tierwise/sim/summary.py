@@ -151,7 +151,8 @@ class Summary(msgspec.Struct, frozen=True):
     """In how many of several replications each objective was met; ``slo`` is of the first. ``None`` where none missed
     it and not all can judge it."""
     unstated: dict[str, list[str]] = {}
-    """``energy_j`` and ``cost`` that are least values, with what would have to be stated for them to be whole."""
+    """``energy_j``, ``cost`` and ``carbon_g`` that are least values, with what would have to be stated for them to be
+    whole."""
     assumptions: list[str] = []
     """What the figures rest on though nobody stated it, as sentences."""
     parts: Parts = {}

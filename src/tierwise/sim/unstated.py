@@ -42,15 +42,23 @@ def used_by(scenario: Scenario) -> Used:
 
 
 def unstated(scenario: Scenario) -> dict[str, list[str]]:
-    """Figure → dotted paths that would have to be stated for it to be whole: of nodes that answer and devices that
-    compute. Nothing where all is stated."""
+    """Figure → dotted paths that would have to be stated for it to be whole; nothing where all is stated.
+
+    Of nodes that answer, devices that compute, and links that are taken where some link has a price: where none has,
+    they are wires.
+    """
     used = used_by(scenario)
+    priced = any(link.price is not None for link in scenario.links.values())
+    links = [
+        f"links.{name}.price"
+        for name, link in scenario.links.items()
+        if priced and name in used.links and link.price is None
+    ]
+    energy = [*_nodes(scenario, used.nodes, "power"), *_boards(scenario, used.computing)]
     found = {
-        "energy_j": [
-            *_nodes(scenario, used.nodes, "power"),
-            *_boards(scenario, used.computing),
-        ],
-        "cost": _nodes(scenario, used.nodes, "price"),
+        "energy_j": energy,
+        "cost": [*_nodes(scenario, used.nodes, "price"), *links],
+        "carbon_g": energy if scenario.carbon is not None else [],
     }
     return {figure: paths for figure, paths in found.items() if paths}
 

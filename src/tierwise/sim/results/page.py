@@ -122,7 +122,9 @@ def _stats(run: Run) -> Markup:
         hour = summary.cost.total / summary.simulated_s * 3600
         facts.append(Fact("cost", words.amount(summary.cost.total), f"{words.amount(hour)} an hour"))
     if summary.carbon_g is not None:
-        facts.append(Fact("carbon", words.quantity(summary.carbon_g, "g"), _each(summary, summary.carbon_g, "g")))
+        whole = "carbon_g" not in summary.unstated
+        carbon = told.at_least(told.CARBON, summary.carbon_g, whole=whole)
+        facts.append(Fact("carbon", carbon, _each(summary, summary.carbon_g, "g") if whole else ""))
     return blocks.stats("The run at a glance", facts)
 
 

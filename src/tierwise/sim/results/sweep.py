@@ -89,16 +89,19 @@ def held_together(points: Sequence[Point]) -> list[Point]:
     compared (``unstated.lacking``)."""
     parts = [msgspec.convert((point.summary or {}).get("parts", {}), Parts) for point in points]
     keys = [msgspec.json.encode(one) for one in parts]  # few differ: prices and powers are not in them
-    different = dict(zip(keys, parts, strict=True))
+    different = {key: one for key, one in zip(keys, parts, strict=True) if one}  # a point that failed has none
     left_out = {key: _merged([lacking(one, other) for other in different.values()]) for key, one in different.items()}
-    return [
-        point
-        if point.summary is None
-        else msgspec.structs.replace(
-            point, summary=point.summary | {"unstated": _merged([unstated(point), left_out[key]])}
-        )
-        for point, key in zip(points, keys, strict=True)
-    ]
+    return [_lacking_too(point, left_out.get(key, {})) for point, key in zip(points, keys, strict=True)]
+
+
+def _lacking_too(point: Point, left_out: dict[str, list[str]]) -> Point:
+    """The point with more that is not stated: of its carbon what is not of its energy."""
+    if point.summary is None:
+        return point
+    carbon = {} if point.summary["carbon_g"] is None else {"carbon_g": left_out.get("energy_j", [])}
+    return msgspec.structs.replace(
+        point, summary=point.summary | {"unstated": _merged([unstated(point), left_out, carbon])}
+    )
 
 
 def _merged(each: Sequence[Mapping[str, Sequence[str]]]) -> dict[str, list[str]]:
@@ -107,7 +110,7 @@ def _merged(each: Sequence[Mapping[str, Sequence[str]]]) -> dict[str, list[str]]
     for one in each:
         for figure, paths in one.items():
             found.setdefault(figure, {}).update(dict.fromkeys(paths))
-    return {figure: list(paths) for figure, paths in found.items()}
+    return {figure: list(paths) for figure, paths in found.items() if paths}
 
 
 def whole_figures(point: Point) -> dict[str, Any]:

@@ -174,8 +174,11 @@ def totals(summary: Summary) -> Grid:
     rows += [money(f"  link {name}", value) for name, value in cost.links.items()]
     rows += left_out("cost") if cost.total else []
     if summary.carbon_g is not None:
-        carbon = summary.carbon_g
-        rows.append(("carbon, CO2", words.quantity(carbon, "g"), words.quantity(a_thousand(carbon), "g")))
+        whole = "carbon_g" not in summary.unstated
+        total, each = (
+            told.at_least(told.CARBON, value, whole=whole) for value in (summary.carbon_g, a_thousand(summary.carbon_g))
+        )
+        rows.append((told.CARBON.title, total, each))
     return Grid("energy and cost", ("", "whole run", "1,000 answers"), rows)
 
 

@@ -57,6 +57,7 @@ MEASURES = {
     "cost": Measure("cost of the run", words.amount),
 }
 """Of ``run.figures_of``, in the order in which they are shown."""
+CARBON = Measure("carbon, CO2", lambda value: words.quantity(value, "g"))
 
 
 _BUSY, _LEFT_WAITING, _MOST = 0.98, 0.02, 0.5
