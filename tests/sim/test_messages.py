@@ -348,6 +348,10 @@ TABLE: list[tuple[str, Trigger]] = [
     ("only a link from device groups can be one for each device", changed(links__wan__shared="false")),
     ("needs `bandwidth` too", changed(links__wan__bandwidth_down="1Mbit/s")),
     ("needs `bandwidth`: without it nothing is ever on the air", changed(links__wan__duty_cycle="1%")),
+    (
+        "nodes.gateway.power.busy: is below `idle` (1 W against 5 W): a node does not draw less for working",
+        changed(nodes__gateway__power="{idle: 5W, busy: 1W, source: a}"),
+    ),
     ("needs `model`, one of anomaly, b", changed(models__b="{}")),
     ("has 2 names for 10 devices", changed(devices__sensors__names="[a, b]")),
     (

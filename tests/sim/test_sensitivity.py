@@ -54,6 +54,21 @@ def test_every_number_with_a_source_is_tried(tmp_path: Path) -> None:
     assert scaled(scenario, ["links", "none", "radio", "tx"], 2.0) is scenario
 
 
+def test_no_node_is_tried_that_draws_less_for_working(tmp_path: Path) -> None:
+    scenario = load(tmp_path, MINIMAL, {"nodes.gateway.power": "{idle: 4W, busy: 6W, source: t}"})
+    seen: list[tuple[float, float]] = []
+
+    def run(one: Scenario) -> Summary:
+        power = one.nodes["gateway"].power
+        assert power is not None
+        seen.append((power.idle, power.busy))
+        return simulate(one)
+
+    flips(scenario, scenario, run)
+    assert set(seen) == {(4, 6), (2, 6), (6, 6), (4, 4), (4, 12)}
+    assert simulate(load(tmp_path, MINIMAL, {"nodes.gateway.power": "{idle: 4W, busy: 4W, source: t}"})).energy_j.total
+
+
 def test_a_service_time_can_decide(tmp_path: Path) -> None:
     """Ten milliseconds there and back, and a little more, against ten on the device."""
     slow = {"models.anomaly.device.service": "{uniform: [8ms, 12ms]}"}

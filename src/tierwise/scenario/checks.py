@@ -39,6 +39,7 @@ def reference_problems(scenario: Scenario) -> Iterator[Finding]:
     """Every broken reference, as (location, what)."""
     yield from _names(scenario)
     yield from _links(scenario)
+    yield from _powers(scenario)
     yield from _devices(scenario)
     for group in scenario.devices:
         yield from _placement(scenario, group)
@@ -97,6 +98,13 @@ def _links(scenario: Scenario) -> Iterator[Finding]:
             yield ("links", name, "bandwidth_down"), "needs `bandwidth` too"
         if link.duty_cycle < 1 and link.bandwidth is None:
             yield ("links", name, "duty_cycle"), "needs `bandwidth`: without it nothing is ever on the air"
+
+
+def _powers(scenario: Scenario) -> Iterator[Finding]:
+    for name, node in scenario.nodes.items():
+        if node.power is not None and node.power.busy < node.power.idle:
+            what = f"is below `idle` ({node.power.busy:g} W against {node.power.idle:g} W)"
+            yield ("nodes", name, "power", "busy"), f"{what}: a node does not draw less for working"
 
 
 def _devices(scenario: Scenario) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ import msgspec
 from pydantic import BaseModel
 
 from tierwise.scenario.distributions import Distribution
+from tierwise.scenario.parts import NodePower
 from tierwise.sim.costs import sourced
 from tierwise.sim.run import figures_of, simulate
 from tierwise.sim.unstated import unstated_against
@@ -49,7 +50,10 @@ class Flip(msgspec.Struct, frozen=True):
 
 
 def scaled(part: BaseModel, path: Sequence[str], factor: float) -> BaseModel:
-    """A copy in which the number at the path is multiplied. The same object where the path does not exist."""
+    """A copy in which the number at the path is multiplied. The same object where the path does not exist.
+
+    A node's busy power goes down to its idle power at most, and that up to the busy one.
+    """
     name, rest = path[0], path[1:]
     if name not in type(part).model_fields:
         return part
@@ -57,7 +61,7 @@ def scaled(part: BaseModel, path: Sequence[str], factor: float) -> BaseModel:
     if not rest:
         if isinstance(value, Distribution):
             return part.model_copy(update={name: value.scaled(factor)})
-        return part.model_copy(update={name: value * factor}) if isinstance(value, int | float) else part
+        return _multiplied(part, name, value, factor) if isinstance(value, int | float) else part
     if isinstance(value, dict) and rest[0] in value:
         inner = value[rest[0]]
         if isinstance(inner, BaseModel) and len(rest) > 1:
@@ -65,6 +69,13 @@ def scaled(part: BaseModel, path: Sequence[str], factor: float) -> BaseModel:
     elif isinstance(value, BaseModel):
         return part.model_copy(update={name: scaled(value, rest, factor)})
     return part
+
+
+def _multiplied(part: BaseModel, name: str, value: float, factor: float) -> BaseModel:
+    number = value * factor
+    if isinstance(part, NodePower):  # which would draw less for working than for waiting
+        number = max(number, part.idle) if name == "busy" else min(number, part.busy)
+    return part.model_copy(update={name: number})
 
 
 def numbers_of(scenario: Scenario) -> dict[str, tuple[float, str]]:
