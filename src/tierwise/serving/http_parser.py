@@ -170,7 +170,7 @@ class RequestParser:
         if self.head is not None:
             return
         name = name.lower()
-        value = value.strip(b" \t")  # RFC 9112, 5: blanks around a value do not belong to it; llhttp leaves those after it
+        value = value.strip(b" \t")  # RFC 9112, 5: they do not belong to the value; llhttp leaves those after it
         if name == b"content-length":
             self._length = int(value.lstrip(b"0") or 0)  # httptools has checked it, and allows any zeros
         elif name == b"host":
