@@ -381,11 +381,17 @@ async def test_what_is_too_large_for_the_response_topic_alone_is_told_there_alon
     async def script(session: Session) -> None:
         await granted(session, max_packet_size=1200)
         request = {**GOOD, "features": [[1, 2, 3, 4]] * 150}
-        for number, properties in enumerate(({"response_topic": "mine", "correlation_data": b"c" * long}, {}), 1):
-            packet_id = {"packet_id": number} if at_least_once else {}
-            session.send(mqtt5.PublishPacket(
-                REQUEST_TOPIC, msgspec.json.encode(request), qos=qos, **packet_id, **properties,
-            ))  # fmt: skip
+        for number, response_topic in enumerate(("mine", None), 1):
+            session.send(
+                mqtt5.PublishPacket(
+                    REQUEST_TOPIC,
+                    msgspec.json.encode(request),
+                    qos=qos,
+                    packet_id=number if at_least_once else None,
+                    response_topic=response_topic,
+                    correlation_data=b"c" * long if response_topic else None,
+                )
+            )
         while not is_over():
             packet = await session.receive()
             if isinstance(packet, mqtt5.PubAckPacket):
