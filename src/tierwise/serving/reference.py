@@ -56,8 +56,8 @@ database must exist (InfluxDB 3 creates it).
 {measurements}
 
 While InfluxDB is down, points wait in a buffer (the oldest go when it is full) and are delivered in order later. No
-request waits for any of it. What it or a proxy finds too large (413) is sent in parts; points that InfluxDB refuses
-(400, 422, a single one with 413) are dropped; both kinds of loss are counted.
+request waits for any of it. What it or a proxy finds too large (413) is sent in parts, which grow again as they are
+taken; points that InfluxDB refuses (400, 422, a single one with 413) are dropped; both kinds of loss are counted.
 
 {influx_settings}
 
