@@ -204,6 +204,9 @@ def test_compose_leaves_the_cloud_out_for_a_model_that_has_nothing_for_it(
         ({"delivery": "url", "model_url": "http://a:99999/model.yaml"}, "--model-url: expected http"),
         ({"settings": {"MQTT_BROKER_HOST": "localhost"}}, "MQTT_BROKER_HOST: in a pod localhost is the pod itself"),
         ({"target": "dev", "settings": {"TIERWISE_MQTT": "[::1]:1883"}}, "TIERWISE_MQTT: in a pod ::1 is the pod"),
+        ({"settings": {"MQTT_BROKER_HOST": "0.0.0.0"}}, "in a pod 0.0.0.0 is the pod itself"),
+        ({"settings": {"TIERWISE_MQTT": "[::]:1883"}}, "in a pod :: is the pod itself"),
+        ({"settings": {"TIERWISE_INFLUX": "http://[::ffff:127.0.0.1]:8086"}}, "in a pod ::ffff:127.0.0.1 is the pod"),
         (
             {"settings": {"MQTT_BROKER_HOST": "127.0.0.1", "TIERWISE_INFLUX": "http://localhost:8086"}},
             "MQTT_BROKER_HOST: in a pod 127.0.0.1 is the pod itself; --set TIERWISE_INFLUX: in a pod localhost is",

@@ -23,6 +23,7 @@ from tierwise.device.boards import load_board
 from tierwise.device.bridge import DEVICE_REQUEST_TOPIC, ENERGY, BridgeSettings, DeviceBridge
 from tierwise.device.build import Options, build
 from tierwise.device.emulator import Emulator
+from tierwise.messaging import status
 from tierwise.messaging.payloads import RAW_CONTENT_TYPE
 from tierwise.messaging.settings import MqttConnectionSettings
 from tierwise.messaging.topics import TIMING
@@ -255,6 +256,46 @@ async def test_a_request_is_acknowledged_only_after_the_broker_has_its_answer(fo
     async with FakeBroker(script) as broker, bridge_on(broker, folder, serve_topic=DEVICE_REQUEST_TOPIC):
         await until(lambda: len(order) == 2)
     assert order == ["answered", "acknowledged"]
+
+
+async def test_a_request_that_comes_while_the_bridge_leaves_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "GOODBYE_S", 3600.0)
+    seen: list[str] = []
+    request = {"device_id": "s1", "timestamp_us": 5, "features": SAMPLE.tolist()}
+
+    async def script(session: Session) -> None:
+        await accept(session)
+        subscribe = await session.receive_until(mqtt5.SubscribePacket)
+        assert isinstance(subscribe, mqtt5.SubscribePacket)
+        granted = [mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE] * 3
+        session.send(mqtt5.SubAckPacket(subscribe.packet_id, granted))
+        while True:
+            packet = await session.receive()
+            if isinstance(packet, mqtt5.UnsubscribePacket):  # it is refused, so requests go on coming
+                refused = [mqtt5.UnsubAckReasonCode.UNSPECIFIED_ERROR]
+                session.send(mqtt5.UnsubAckPacket(packet.packet_id, refused))
+            elif isinstance(packet, mqtt5.PubAckPacket):
+                seen.append("acknowledged")
+            elif isinstance(packet, mqtt5.PublishPacket) and packet.packet_id is not None:
+                if packet.payload == b"stopped":
+                    payload = msgspec.json.encode(request)
+                    session.send(
+                        mqtt5.PublishPacket(DEVICE_REQUEST_TOPIC, payload, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=7)
+                    )
+                    farewell = packet.packet_id
+                    continue
+                session.send(mqtt5.PubAckPacket(packet.packet_id))
+                if packet.topic == "ml/inference/error/s1":
+                    seen.append(msgspec.json.decode(packet.payload)["error"]["code"])
+                    session.send(mqtt5.PubAckPacket(farewell))
+
+    async with FakeBroker(script) as broker:
+        async with bridge_on(broker, folder, serve_topic=DEVICE_REQUEST_TOPIC):
+            pass
+        await until(lambda: len(seen) == 2)
+    assert seen == ["overloaded", "acknowledged"]
 
 
 async def test_status_is_retained_and_has_a_will(broker: PrivateBroker, folder: Path) -> None:

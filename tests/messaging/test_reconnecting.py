@@ -90,6 +90,27 @@ async def test_tries_are_told_at_growing_distance_and_the_recovery_with_their_nu
     assert recovery.endswith(f" after {failed} failed tries")
 
 
+async def test_every_loss_of_a_connection_that_stood_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "tierwise.messaging")
+
+    async def script(session: Session) -> None:
+        await accept(session)
+        await session.receive_until(PublishPacket)
+        session.writer.close()
+
+    def on_state(is_connected: bool) -> None:  # noqa: FBT001 -- the connection's callback
+        if is_connected:
+            connection.publish("a", b"it stands")
+
+    async with FakeBroker(script) as broker:
+        settings = MqttConnectionSettings(host=broker.host, port=broker.port, backoff_base_s=0.001, backoff_cap_s=0.01)
+        async with MqttConnection(settings, on_state=on_state) as connection:
+            await eventually(lambda: len(broker.sessions) >= 12)
+    told = [record for record in caplog.records if "next try in" in record.getMessage()]
+    assert len(told) >= 11
+    assert {record.levelno for record in told} == {logging.WARNING}
+
+
 async def test_unacknowledged_message_is_delivered_again_in_the_same_session(broker: PrivateBroker) -> None:
     inbox = Inbox(acknowledge=False)
     async with connected(broker, "a", on_message=inbox, session_expiry_s=60) as connection:

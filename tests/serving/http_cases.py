@@ -38,7 +38,8 @@ def case(rng: random.Random, *, damaged: bool) -> Case:
 
 
 def _request(rng: random.Random) -> tuple[bytes, float | None]:
-    headers = [_any_case(rng, b"host") + b": " + rng.choice((b"x", b"127.0.0.1:80", b"[::1]", b""))]
+    host = rng.choice((b":", b": ", b":\t ")) + rng.choice((b"x", b"127.0.0.1:80", b"[::1]", b""))
+    headers = [_any_case(rng, b"host") + host]
     headers += [b"x-%d:%bv" % (number, b" " * rng.randint(0, 3)) for number in range(rng.randint(0, 3))]
     if rng.random() < 0.2:
         page = rng.choice((b"/health", b"/health/live", b"/metrics", b"/health?a=%20"))
@@ -55,7 +56,14 @@ def _request(rng: random.Random) -> tuple[bytes, float | None]:
 
 def _head(rng: random.Random, begin: bytes, headers: list[bytes]) -> bytes:
     rng.shuffle(headers)
-    return b"%b HTTP/1.1\r\n%b\r\n\r\n" % (begin, b"\r\n".join(headers))
+    lines = b"".join(header + _blanks(rng, header) + b"\r\n" for header in headers)
+    return b"%b HTTP/1.1\r\n%b\r\n" % (begin, lines)
+
+
+def _blanks(rng: random.Random, header: bytes) -> bytes:
+    """What may stand after a header; of a tab after a coding llhttp makes no sense."""
+    is_coding = header.lower().startswith(b"transfer-encoding")
+    return rng.choice((b"", b" ", b"  ") if is_coding else (b"", b" ", b"\t", b" \t "))
 
 
 def _any_case(rng: random.Random, name: bytes) -> bytes:

@@ -206,6 +206,26 @@ async def test_connections_beyond_the_limit_are_refused_and_probes_are_answered(
             assert again.startswith(b"HTTP/1.1 200 ")
 
 
+async def test_a_spell_without_places_is_told_once_and_open_connections_are_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def told() -> int:
+        return len([record for record in caplog.records if "no more connections are taken" in record.getMessage()])
+
+    with limits(connections=2):
+        async with running() as (service, _):
+            assert service._http is not None
+            taken = service._http.server_state.connections
+            for spell in (1, 2):
+                async with many(service, 2):
+                    assert b"tierwise_http_connections 2.0\n" in service.metrics.text()
+                    assert told() == spell - 1
+                    for _ in range(3):
+                        assert b"503" in (await exchange(service, PREDICT)).split(b"\r\n")[0]
+                    assert told() == spell
+                await until(lambda: not taken)
+
+
 async def test_places_for_probes_are_limited_too() -> None:
     with limits(connections=1, spare_connections=1, spare_s=60):
         async with running() as (service, _), many(service, 2) as opened:

@@ -138,6 +138,18 @@ def test_hosts_of_every_form(host: bytes) -> None:
     assert parsed(GET.replace(b"Host: x", b"Host: " + host))[0].target.path == "/health"
 
 
+@pytest.mark.parametrize("blanks", [b" ", b"\t", b" \t  "])
+def test_blanks_around_a_value_do_not_belong_to_it(blanks: bytes) -> None:
+    sent = POST.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
+    head, _, body = sent.partition(b"\r\n\r\n")
+    spaced = head.replace(b"\r\n", blanks + b"\r\n").replace(b"1.1" + blanks, b"1.1").replace(b": ", b":" + blanks)
+    parser = RequestParser(LIMITS)
+    parser.feed(spaced + blanks + b"\r\n\r\n")
+    assert parser.expects_continue
+    parser.feed(body)
+    assert list(parser.ready) == parsed(sent)
+
+
 def test_http_1_0_needs_no_host() -> None:
     assert parsed(b"GET /health HTTP/1.0\r\n\r\n")[0].target.path == "/health"
 

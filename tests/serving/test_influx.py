@@ -157,6 +157,41 @@ async def test_points_that_are_refused_are_dropped_and_do_not_hold_up_others(cap
     assert "field type conflict" in vars(refusal)["reason"]
 
 
+async def test_a_spell_of_too_large_is_told_once_and_writes_grow_again(caplog: pytest.LogCaptureFixture) -> None:
+    async with receiver() as server:
+        writer, _ = writer_to(server.url)
+        lines = [b"m v=%d" % number for number in range(300)]
+        writer.buffer.put(lines)
+        server.replies = [b"413 Content Too Large"] * 8
+        while writer.buffer:
+            assert await writer._write_batch() is None
+        assert writer.failures == 1
+        assert len(server.heads) == 8 + 9  # 300, 150, ... 2 are too many; 1, 2, 4 ... 128 and the rest are taken
+        assert server.lines == [line.decode() for line in lines]
+        (told,) = caplog.records
+        assert (told.message, vars(told)["points"]) == ("too many points in one write, sending fewer", 300)
+
+        writer.buffer.put(lines)
+        server.replies = [b"413 Content Too Large"]
+        while writer.buffer:
+            await writer._write_batch()
+        assert len(caplog.records) == 2, "another spell"
+
+
+async def test_a_limit_that_stays_is_told_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(influx, "BATCH_POINTS", 100)
+    async with receiver() as server:
+        writer, _ = writer_to(server.url)
+        writer.buffer.put(b"m v=%d" % number for number in range(400))
+        server.replies = [b"413 Content Too Large", b"204 No Content"] * 5
+        while writer.buffer:
+            await writer._write_batch()
+        assert len(server.lines) == 400
+    assert len(caplog.records) == 1
+
+
 async def test_leaving_in_the_middle_of_an_interval_loses_none_of_its_points(monkeypatch: pytest.MonkeyPatch) -> None:
     gathering, may_go_on = threading.Event(), threading.Event()
 

@@ -366,6 +366,46 @@ async def test_an_answer_that_the_broker_does_not_take_becomes_a_short_error() -
     assert seen[0]["error"]["code"] == "too_large"
 
 
+@pytest.mark.parametrize("qos", [mqtt5.QoS.AT_MOST_ONCE, mqtt5.QoS.AT_LEAST_ONCE])
+@pytest.mark.parametrize("long", [600, 1150], ids=["error fits", "nothing fits"])
+async def test_what_is_too_large_for_the_response_topic_alone_is_told_there_alone(qos: mqtt5.QoS, long: int) -> None:
+    seen: list[tuple[str, bool]] = []
+    acknowledged: list[int] = []
+    at_least_once = qos is mqtt5.QoS.AT_LEAST_ONCE
+    result = ("ml/inference/result/s1", False)
+    expected = [result, *([("mine", True)] if long == 600 else []), result]
+
+    def is_over() -> bool:
+        return len(seen) >= len(expected) and len(acknowledged) == 2 * at_least_once
+
+    async def script(session: Session) -> None:
+        await granted(session, max_packet_size=1200)
+        request = {**GOOD, "features": [[1, 2, 3, 4]] * 150}
+        for number, response_topic in enumerate(("mine", None), 1):
+            session.send(
+                mqtt5.PublishPacket(
+                    REQUEST_TOPIC,
+                    msgspec.json.encode(request),
+                    qos=qos,
+                    packet_id=number if at_least_once else None,
+                    response_topic=response_topic,
+                    correlation_data=b"c" * long if response_topic else None,
+                )
+            )
+        while not is_over():
+            packet = await session.receive()
+            if isinstance(packet, mqtt5.PubAckPacket):
+                acknowledged.append(packet.packet_id)
+            elif isinstance(packet, mqtt5.PublishPacket) and packet.payload != b"online":
+                seen.append((packet.topic, b"too_large" in packet.payload))
+                if packet.packet_id is not None:
+                    session.send(mqtt5.PubAckPacket(packet.packet_id))
+
+    async with FakeBroker(script) as broker, serving(broker):
+        await until(is_over)
+    assert sorted(seen) == sorted(expected)
+
+
 @pytest.mark.parametrize("topic", ["$CONTROL/dynamic-security/v1", "tierwise/edge-1/status"])
 async def test_no_client_has_the_service_write_where_it_should_not(topic: str) -> None:
     seen: list[str] = []

@@ -37,6 +37,7 @@ def test_all_wrong_values_are_told_at_once() -> None:
                 ("limits", "queue_size"): 0,
                 ("delay", "latency_ms"): -1.0,
                 ("limits", "drain_s"): float("inf"),
+                ("limits", "hang_s"): 0.001,
                 ("log", "level"): "loud",
                 ("log", "format"): "xml",
             }
@@ -51,6 +52,7 @@ def test_all_wrong_values_are_told_at_once() -> None:
         "--queue-size: expected a number of at least 1, got 0",
         "--latency-ms",
         "--drain-s",
+        "--hang-s: expected 0 or a number of at least 1, got 0.001",
         "--log-level",
         "--log-format",
     ):

@@ -51,9 +51,11 @@ def _broker_setting(options: DeployOptions) -> str:
 
 def _is_loopback(endpoint: Endpoint) -> bool:
     try:
-        return ipaddress.ip_address(endpoint.host).is_loopback
+        address = ipaddress.ip_address(endpoint.host)
     except ValueError:  # a name
         return endpoint.host.lower().rstrip(".") == "localhost" or endpoint.host.lower().endswith(".localhost")
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified  # to connect to 0.0.0.0 or :: is to connect to oneself
 
 
 def _endpoint(name: str, url: str) -> Endpoint | None:

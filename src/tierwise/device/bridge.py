@@ -124,6 +124,7 @@ class DeviceBridge:
         self._waiting: asyncio.Queue[_Job] = asyncio.Queue(settings.max_waiting)
         self._asked: dict[str, asyncio.Future[ResultMessage]] = {}
         self._count = 0
+        self._stopping = False
         self._server: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -143,6 +144,7 @@ class DeviceBridge:
         """Tells those whose requests wait that the device stops, says ``stopped`` and disconnects."""
         if self.settings.serve_topic is not None and self._connection.connected:
             await in_time(self._connection.unsubscribe(self.settings.serve_topic), "ending the subscription")
+        self._stopping = True  # where the broker does not answer to that, requests may still come
         if self._server is not None:
             self._server.cancel()
             await asyncio.wait({self._server})
@@ -253,6 +255,8 @@ class DeviceBridge:
                 received_ns=self._connection.read_ns,
                 max_payload_bytes=self.settings.max_payload_bytes,
             )
+            if self._stopping:
+                raise _stopped()
             self._waiting.put_nowait(_Job(device, packet, acknowledge))
         except TierwiseError as error:
             self._reply(packet, device, error, acknowledge)
@@ -281,8 +285,7 @@ class DeviceBridge:
                 await self._restart()
 
     def _refuse_at_end(self, job: _Job) -> None:
-        error = OverloadedError("the device stopped before it had answered", retry_after_s=5.0)
-        self._reply(job.packet, job.device, error, job.acknowledge)
+        self._reply(job.packet, job.device, _stopped(), job.acknowledge)
 
     def _check(self, request: Request) -> None:
         """Raises what keeps a request from the device."""
@@ -373,6 +376,10 @@ async def run_bridge(
             on_line("\t".join([msgspec.json.encode(answer.prediction).decode(), *words]))
         if settings.serve_topic is not None:
             await bridge.wait_failed()
+
+
+def _stopped() -> OverloadedError:
+    return OverloadedError("the device stopped before it had answered", retry_after_s=5.0)
 
 
 def _prediction(column: tuple[NDArray[Any], ...], *, is_batch: bool) -> Prediction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
@@ -134,43 +135,99 @@ def publish_answer(
 ) -> TierwiseError | None:
     """Publishes the answer to ``packet``, and acknowledges that once the broker has it. Returns its error, if any.
 
-    It goes to the request's Response Topic too, with its Correlation Data, and at its quality of service. A request
+    It goes to the request's Response Topic too, with its Correlation Data, and at its quality of service. Where one of
+    both is too large for the broker, a short error takes its place; the other stays as it is. A request
     whose answer cannot be handed over (the broker is away and too much waits for it) stays unacknowledged: the broker
     keeps it and delivers it again.
     """
-    topics: list[tuple[str, bytes | None]] = [(message.topic, None)]
+    ways = [_Way(message.topic, error_topic(sender.device_id), None)]
     if packet.response_topic is not None and _may_answer_on(packet.response_topic):
-        topics.append((packet.response_topic, packet.correlation_data))
+        ways.append(_Way(packet.response_topic, packet.response_topic, packet.correlation_data))
     qos: Literal[0, 1] = 0 if packet.qos is QoS.AT_MOST_ONCE else 1
-    left = len(topics)
+    handover = _Handover(connection, qos, sender, message, left=len(ways), acknowledge=acknowledge)
+    failure = message.error
+    try:
+        for way in ways:
+            failure = handover.publish(way) or failure
+    except TierwiseError as error:
+        handover.tell_unpublished(error)
+        return error
+    return failure
 
-    def handed_over(error: TierwiseError | None) -> None:
-        nonlocal left
+
+class _Handover:
+    """One answer on its ways to the broker. The request is acknowledged after the last of them."""
+
+    def __init__(
+        self,
+        connection: MqttConnection,
+        qos: Literal[0, 1],
+        sender: Sender,
+        message: Outgoing,
+        *,
+        left: int,
+        acknowledge: Callable[[], None],
+    ) -> None:
+        self._connection, self._qos, self._sender, self._message = connection, qos, sender, message
+        self._left, self._acknowledge = left, acknowledge
+
+    def publish(self, way: _Way) -> PayloadTooLargeError | None:
+        """Publishes the answer, or the error that this returns. Raises what keeps either from being published."""
+        try:
+            self._publish(way.topic, self._message, way, functools.partial(self._done, way))
+        except PayloadTooLargeError as error:
+            self._publish_short(way, error)
+            return error
+        return None
+
+    def tell_unpublished(self, error: TierwiseError) -> None:
+        """The broker will deliver the request again."""
+        _log.warning("the answer on %s was not published: %s", self._message.topic, error)
+
+    def _publish(
+        self, topic: str, message: Outgoing, way: _Way, on_done: Callable[[TierwiseError | None], None]
+    ) -> None:
+        self._connection.publish(
+            topic,
+            message.payload,
+            qos=self._qos,
+            on_done=on_done if self._qos else None,
+            user_properties=message.user_properties,
+            correlation_data=way.correlation_data,
+        )
+
+    def _publish_short(self, way: _Way, error: PayloadTooLargeError) -> None:
+        _log.warning("the answer on %s is too large for the broker: %s", way.topic, error)
+        try:
+            self._publish(way.error_topic, _error_message(self._sender, error, []), way, self._settled)
+        except PayloadTooLargeError as even_so:
+            self._settled(even_so)
+
+    def _done(self, way: _Way, error: TierwiseError | None) -> None:
+        if not isinstance(error, PayloadTooLargeError):
+            self._settled(error)
+            return
+        try:  # it had waited for others, and its size was found out when its turn came
+            self._publish_short(way, error)
+        except TierwiseError as unpublished:
+            self.tell_unpublished(unpublished)
+
+    def _settled(self, error: TierwiseError | None) -> None:
         # What the broker refuses it would refuse again, and the request would occupy its place for ever.
         refused = isinstance(error, BrokerError | PayloadTooLargeError)
         if refused:
-            _log.warning("the answer on %s was refused: %s", message.topic, error)
-        left -= error is None or refused
-        if not left:
-            acknowledge()
+            _log.warning("the answer on %s was refused: %s", self._message.topic, error)
+        self._left -= error is None or refused
+        if not self._left:
+            self._acknowledge()
 
-    try:
-        for topic, correlation_data in topics:
-            connection.publish(
-                topic,
-                message.payload,
-                qos=qos,
-                on_done=handed_over if qos else None,
-                user_properties=message.user_properties,
-                correlation_data=correlation_data,
-            )
-    except PayloadTooLargeError as error:
-        _log.warning("the answer on %s is too large for the broker: %s", message.topic, error)
-        return publish_answer(connection, packet, sender, _error_message(sender, error, []), acknowledge)
-    except TierwiseError as error:
-        _log.warning("the answer on %s was not published: %s", message.topic, error)
-        return error
-    return message.error
+
+class _Way(NamedTuple):
+    """Where an answer goes, and what goes there in its place if it is too large."""
+
+    topic: str
+    error_topic: str
+    correlation_data: bytes | None
 
 
 def _may_answer_on(response_topic: str) -> bool:

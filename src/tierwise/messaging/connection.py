@@ -242,8 +242,10 @@ class MqttConnection:
     async def _run(self) -> None:
         loop, settings, attempt = asyncio.get_running_loop(), self.settings, 0
         while True:
+            stood = False
             try:
                 wire = await self._open()
+                stood = True
                 since = loop.time()
                 await asyncio.wait({wire.closed})
                 reason = wire.closed.result()
@@ -260,8 +262,9 @@ class MqttConnection:
             limit = min(settings.backoff_cap_s, settings.backoff_base_s * 2 ** min(attempt, 32))
             delay = random.uniform(0, limit)  # noqa: S311  (no secret, it spreads reconnects)
             attempt += 1
-            # The first, the second, the fourth ...: a broker that is away for a night does not fill the log.
-            is_told = attempt & (attempt - 1) == 0
+            # The loss of every connection that stood; of failed tries the first, the second, the fourth ...: a broker
+            # that is away for a night does not fill the log.
+            is_told = stood or attempt & (attempt - 1) == 0
             _log.log(
                 logging.WARNING if is_told else logging.DEBUG,
                 "%s; next try in %.1f s (failed tries so far: %d)",

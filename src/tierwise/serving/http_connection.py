@@ -34,12 +34,29 @@ FOR_PROBES = frozenset({"/health", "/health/live", "/metrics"})
 log = logging.getLogger("tierwise.http")
 
 
+class Fullness:
+    """Tells once a spell that no place is left; a spell ends when more than a tenth of the places is free again."""
+
+    def __init__(self) -> None:
+        self._is_told = False
+
+    def note(self, others: int, places: int) -> None:
+        """A client has come, and ``others`` are there."""
+        if others >= places:
+            if not self._is_told:
+                log.warning("no more connections are taken (--max-connections)", extra={"open": others})
+            self._is_told = True
+        elif others < 0.9 * places:
+            self._is_told = False
+
+
 class HttpConnection(asyncio.Protocol):
     """What uvicorn makes for each client, and tells to ``shutdown``. A server sets the class attributes."""
 
     endpoint: PredictEndpoint
     limits = HttpLimits()
     renderer: Renderer
+    fullness: Fullness
     transport: asyncio.Transport
 
     def __init__(
@@ -85,6 +102,7 @@ class HttpConnection(asyncio.Protocol):
         """A client has come, and has to send a request in time."""
         self.transport = transport
         limits, others = self.limits, len(self._server.connections)
+        self.fullness.note(others, limits.connections)
         if others >= limits.connections:
             if others >= limits.connections + limits.spare_connections:
                 transport.write(self._rendered(_too_many(limits), None, keep_alive=False))

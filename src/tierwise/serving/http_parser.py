@@ -170,8 +170,9 @@ class RequestParser:
         if self.head is not None:
             return
         name = name.lower()
+        value = value.strip(b" \t")  # RFC 9112, 5: they do not belong to the value; llhttp leaves those after it
         if name == b"content-length":
-            self._length = int(value.strip().lstrip(b"0") or 0)  # httptools has checked it, and allows any zeros
+            self._length = int(value.lstrip(b"0") or 0)  # httptools has checked it, and allows any zeros
         elif name == b"host":
             if self._host is not None:
                 raise RefusedError(400, InvalidRequestError("not a valid HTTP request: more than one Host header"))

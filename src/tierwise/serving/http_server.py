@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from tierwise.core.errors import ConfigurationError
-from tierwise.serving.http_connection import HttpConnection
+from tierwise.serving.http_connection import Fullness, HttpConnection
 from tierwise.serving.http_parser import HttpLimits
 from tierwise.serving.http_response import Renderer
 
@@ -41,6 +41,7 @@ class HttpServer(uvicorn.Server):
                 connections=max_connections,
             )
             renderer = Renderer()
+            fullness = Fullness()
 
         config = uvicorn.Config(
             app,

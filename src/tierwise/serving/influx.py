@@ -113,6 +113,8 @@ class InfluxWriter:
         self._since_ns = monotonic_ns()
         self._is_failing = False
         self._batch_points = BATCH_POINTS
+        self._too_many: int | None = None
+        """Fewest points of a write that was too large; ``None`` once as many were taken."""
         metrics.listen(self.points.add)
         metrics.watch(INFLUX_WRITTEN, lambda: self.written)
         metrics.watch(INFLUX_DROPPED, lambda: self.refused + self.buffer.dropped)
@@ -199,7 +201,7 @@ class InfluxWriter:
             if not settled:
                 self.buffer.put_back(lines)
         if is_too_much:  # for a proxy, mostly
-            self._batch_points = len(lines) // 2
+            self._shrink(len(lines), reply)
             return None
         if not settled:
             self._failed(_reason(reply))
@@ -214,10 +216,23 @@ class InfluxWriter:
             log.warning("points refused", extra={"points": points, "url": self._settings.url, "reason": _reason(reply)})
             return
         self.written += points
+        # What was too much for a moment (a proxy that was reloaded) must not cost a request for each point for ever.
+        self._batch_points = min(2 * self._batch_points, BATCH_POINTS)
+        if self._too_many is not None and points >= self._too_many:
+            self._too_many = None
         if self._is_failing:
             self._is_failing = False
             facts = {"url": self._settings.url, "buffered": len(self.buffer), "dropped": self.buffer.dropped}
             log.info("InfluxDB is back", extra=facts)
+
+    def _shrink(self, points: int, reply: HttpReply) -> None:
+        """The next writes take half as many."""
+        self._batch_points = points // 2
+        if self._too_many is None:  # told and counted once a spell: the points do arrive
+            self.failures += 1
+            facts = {"points": points, "url": self._settings.url, "reason": _reason(reply)}
+            log.warning("too many points in one write, sending fewer", extra=facts)
+        self._too_many = points if self._too_many is None else min(self._too_many, points)
 
     def _failed(self, reason: str) -> None:
         self.failures += 1

@@ -90,6 +90,7 @@ IN_PROGRESS_HELP = (
     "tierwise_queue_duration_seconds."
 )
 QUEUE_LIMIT = Watched("tierwise_queue_limit", "Requests that may be under way; one more is refused.")
+HTTP_CONNECTIONS = Watched("tierwise_http_connections", "Open HTTP connections. Left out without HTTP.")
 MQTT_CONNECTED = Watched("tierwise_mqtt_connected", "1 while the broker is reached, else 0. Left out without MQTT.")
 INFLUX_WRITTEN = Watched("tierwise_influx_points_written", "Points that InfluxDB has taken.", "counter")
 INFLUX_DROPPED = Watched(

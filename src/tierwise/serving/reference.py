@@ -11,7 +11,16 @@ from tierwise.core import errors
 from tierwise.serving.cpu import frequency_family
 from tierwise.serving.influx_points import MEASUREMENTS
 from tierwise.serving.memory import limit_family
-from tierwise.serving.metrics import EXECUTION, INFLUX, MQTT_CONNECTED, OK, QUEUE_LIMIT, REQUEST, ServiceMetrics
+from tierwise.serving.metrics import (
+    EXECUTION,
+    HTTP_CONNECTIONS,
+    INFLUX,
+    MQTT_CONNECTED,
+    OK,
+    QUEUE_LIMIT,
+    REQUEST,
+    ServiceMetrics,
+)
 from tierwise.serving.settings import fields
 from tierwise.serving.tracing import LOG_LINES_PER_S
 
@@ -56,8 +65,8 @@ database must exist (InfluxDB 3 creates it).
 {measurements}
 
 While InfluxDB is down, points wait in a buffer (the oldest go when it is full) and are delivered in order later. No
-request waits for any of it. What it or a proxy finds too large (413) is sent in parts; points that InfluxDB refuses
-(400, 422, a single one with 413) are dropped; both kinds of loss are counted.
+request waits for any of it. What it or a proxy finds too large (413) is sent in parts, which grow again as they are
+taken; points that InfluxDB refuses (400, 422, a single one with 413) are dropped; both kinds of loss are counted.
 
 {influx_settings}
 
@@ -117,7 +126,7 @@ def own_families() -> Iterator[Metric]:
     """Every family that a service can have on ``/metrics``, those of the process aside."""
     metrics = ServiceMetrics("edge")
     metrics.meter("model", "1", "mqtt").codes[OK] = 1
-    for watched in (QUEUE_LIMIT, MQTT_CONNECTED, *INFLUX):
+    for watched in (QUEUE_LIMIT, HTTP_CONNECTIONS, MQTT_CONNECTED, *INFLUX):
         metrics.watch(watched, lambda: 0.0)
     yield from metrics.collect()
     yield frequency_family([("0", 0.0)])

@@ -18,7 +18,7 @@ from tierwise.serving.health import Health
 from tierwise.serving.http import http_app
 from tierwise.serving.http_server import HttpServer, listen
 from tierwise.serving.influx import InfluxWriter
-from tierwise.serving.metrics import MQTT_CONNECTED, QUEUE_LIMIT, ServiceMetrics
+from tierwise.serving.metrics import HTTP_CONNECTIONS, MQTT_CONNECTED, QUEUE_LIMIT, ServiceMetrics
 from tierwise.serving.model import load_model
 from tierwise.serving.mqtt import MqttTransport
 from tierwise.serving.predict import PredictEndpoint
@@ -96,6 +96,8 @@ class Service:
             self._http = HttpServer(
                 app, predict, max_payload_bytes=limits.max_payload_bytes, max_connections=limits.max_connections
             )
+            connections = self._http.server_state.connections
+            self.metrics.watch(HTTP_CONNECTIONS, lambda: len(connections))
             self._serving_http = in_background(self._http.serve(sockets=[listener]), "HTTP")
         if settings.mqtt.endpoint is not None:
             self.mqtt = MqttTransport(

@@ -163,7 +163,7 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
             "TIERWISE_HANG_S",
             "--hang-s",
             "A service whose event loop stands still for so long tells where and ends with code 1, to be restarted; "
-            "0 for never.",
+            "0 for never, else at least 1.",
             "s",
         ),
     ] = 20.0
@@ -366,6 +366,8 @@ def problems_of(field: Field, value: Any) -> Iterator[str]:  # noqa: ANN401 -- o
     lowest = _LOWEST.get(field.path, 0)
     if field.type in {int, float} and not lowest <= value < float("inf"):
         yield f"{field.setting.option}: expected a number of at least {lowest}, got {value}"
+    if field.path in _LOWEST_BUT_ZERO and 0 < value < _LOWEST_BUT_ZERO[field.path]:
+        yield f"{field.setting.option}: expected 0 or a number of at least {_LOWEST_BUT_ZERO[field.path]}, got {value}"
     if field.path in _HIGHEST and value > _HIGHEST[field.path]:
         yield f"{field.setting.option}: expected at most {_HIGHEST[field.path]}, got {value}"
 
@@ -402,6 +404,8 @@ _NO_SIGNS: dict[tuple[str, ...], str] = {
 }
 _URLS = {("influx", "url"), ("tracing", "otlp")}
 _HIGHEST: dict[tuple[str, ...], float] = {("tracing", "ratio"): 1}
+_LOWEST_BUT_ZERO: dict[tuple[str, ...], float] = {("limits", "hang_s"): 1}
+"""0 switches off; less than this would end services that only wait for the processor."""
 _LOWEST: dict[tuple[str, ...], float] = {
     ("model", "threads"): 1,
     ("limits", "queue_size"): 1,
