@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 PAUSES_S = (5.0, 30.0)
 """Before the second and the third try."""
+QUIET = {"PIP_PROGRESS_BAR": "off"}
+"""With a log pip draws its bars on stdout, also where it is told to be quiet."""
 _AWAY = re.compile(
     r"Retrying \(Retry|Max retries exceeded|Connection ?(Error|aborted|refused|reset|broken)|[Tt]imed out"
     r"|IncompleteRead|Failed to establish a new connection|Temporary failure in name resolution"
@@ -36,7 +39,9 @@ def pip(*arguments: str, timeout_s: float, pauses_s: Sequence[float] = PAUSES_S)
             # What it says of a page that it cannot get is only in its log: it goes on, and finds no such package.
             command = [sys.executable, "-m", "pip", "--log", file.name, *arguments]
             try:
-                done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)
+                done = subprocess.run(
+                    command, capture_output=True, text=True, check=False, timeout=timeout_s, env=os.environ | QUIET
+                )
             except subprocess.TimeoutExpired:
                 log = f"pip timed out after {timeout_s:g} s"
                 continue
