@@ -28,13 +28,14 @@ from tierwise.sim.results.sweep import as_csv, point_grid, whole_figures
 from tierwise.sim.results.tables import totals
 from tierwise.sim.run import figures_of, simulate
 from tierwise.sim.statistics import batch_means, of_independent, student_975
-from tierwise.sim.sweep import grid, sweep
+from tierwise.sim.sweep import grid, point_keys, sweep
 from tierwise.sim.unstated import unstated, unstated_against
 
 if TYPE_CHECKING:
     from tierwise.scenario import Scenario
     from tierwise.sim import Summary
 
+EXAMPLES = Path(__file__).parents[2] / "examples" / "scenarios"
 RANDOM = {
     "devices.sensors.traffic": "{pattern: poisson, rate: 20/s}",
     "nodes.gateway.service": "{exponential: 2ms}",
@@ -178,6 +179,13 @@ def test_what_a_point_rests_on_makes_a_new_point(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("tierwise.sim.sweep.__version__", "99")
     answered()
     assert len(results.read_bytes().splitlines()) == lines + 1
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_example_can_be_swept(path: Path) -> None:
+    """Whatever its texts say: a description is longer than any name of a file."""
+    key_of = point_keys(path, None)
+    assert key_of({"name": "x" * 300}) != key_of({"name": "x"})
 
 
 def children(pid: int) -> list[int]:

@@ -96,8 +96,9 @@ def _files(value: object, folder: Path) -> Iterator[Path]:
             yield from _files(item, folder)
     elif isinstance(value, str) and 0 < len(value) < _LONGEST_PATH and "\0" not in value and "\n" not in value:
         path = folder / value
-        if path.is_file():
-            yield path
+        with contextlib.suppress(OSError):  # prose, too long for the name of a file
+            if path.is_file():
+                yield path
 
 
 def _digest(path: Path) -> bytes:
