@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from pathlib import Path
 
 import jsonschema
 import numpy as np
@@ -17,9 +18,6 @@ from tierwise.scenario.batches import ByBatch, by_batch
 from tierwise.scenario.distributions import Distribution
 from tierwise.scenario.measured import PARTS, SLICES, equal_parts, service_time
 from tierwise.scenario.profile import load_profile, service_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 EDGE = "models__anomaly__edge"
 
@@ -85,6 +83,18 @@ def test_a_file_that_cannot_be_read_is_told_where_it_is_named(folder: Path, name
     )
     with pytest.raises(ScenarioError, match=r"s\.yaml:18:21: models\.anomaly\.edge\.profile: cannot read the profile "):
         load_scenario(folder / "s.yaml")
+
+
+def test_nothing_but_a_file_is_opened_as_a_profile(folder: Path) -> None:
+    """A pipe would wait for somebody who writes."""
+    os.mkfifo(folder / "pipe")
+    with pytest.raises(ScenarioError, match=r"cannot read the profile .*pipe: not a regular file"):
+        scenario(folder, **{EDGE: "{profile: pipe}"})
+
+
+def test_no_more_is_read_than_a_scenario_may_have() -> None:
+    with pytest.raises(ScenarioError, match="larger than 4 MiB"):
+        load_scenario(Path("/dev/zero"))
 
 
 def test_the_way_is_relative_to_the_scenario(folder: Path) -> None:

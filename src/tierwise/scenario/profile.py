@@ -163,6 +163,8 @@ def with_profiles(scenario: Scenario, document: Document) -> Scenario:
 
 def _why_unreadable(path: Path) -> str | None:
     try:
+        if path.exists() and not path.is_file():  # to open a pipe would wait for its writer
+            return "not a regular file"
         with path.open("rb"):
             return None
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL byte
