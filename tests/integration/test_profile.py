@@ -58,14 +58,14 @@ def profiled(model: Path, out: Path) -> Profile:
 
 
 def simulated_ms(folder: Path, profile: str) -> tuple[float, float]:
-    """Mean and median inference of the scenario with a profile."""
+    """Mean and least inference of the scenario with a profile."""
     (folder / "s.yaml").write_text(SCENARIO.replace("PROFILE", profile))
     summary = json.loads(tierwise("simulate", "s.yaml", "--json", "--out", "out", cwd=folder))
     with (folder / "out" / "trace.csv").open() as trace:
         taken = [
             int(row["finished_us"]) - int(row["started_us"]) for row in csv.DictReader(trace) if row["finished_us"]
         ]
-    return summary["by_tier"]["edge"]["breakdown_ms"]["inference"], float(np.median(taken)) / 1e3
+    return summary["by_tier"]["edge"]["breakdown_ms"]["inference"], min(taken) / 1e3
 
 
 async def inferences_ms(model: Path) -> list[float]:
@@ -91,10 +91,10 @@ async def test_the_simulated_inference_is_the_services(tmp_path: Path) -> None:
     measured = await inferences_ms(model)
     after = profiled(model, tmp_path / "after.yaml")
 
-    medians = []
+    fastest = []
     for made, name in ((before, "before.yaml"), (after, "after.yaml")):
-        mean, median = simulated_ms(tmp_path, name)
+        mean, least = simulated_ms(tmp_path, name)
         assert mean == pytest.approx(made.service[0].mean_us / 1e3, rel=0.2)  # some 3 % is the dice's
-        medians.append(median)
-    # A neighbour on the machine may slow down one of the three measurements; a wrong unit is a thousandfold.
-    assert min(medians) / GENEROUS < np.median(measured) < max(medians) * GENEROUS
+        fastest.append(least)
+    # The fastest, because a neighbour on the machine does not hold up each single one; a wrong unit is a thousandfold.
+    assert min(fastest) / GENEROUS < min(measured) < max(fastest) * GENEROUS

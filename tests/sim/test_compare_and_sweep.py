@@ -23,6 +23,7 @@ from tests.scenario.examples import MINIMAL
 from tests.sim.runs import load
 from tests.waiting import until
 from tierwise.core.errors import ConfigurationError, TransportError
+from tierwise.scenario import ScenarioError
 from tierwise.sim.compare import compare
 from tierwise.sim.executors import open_executor
 from tierwise.sim.results.comparison import difference_grid, verdict
@@ -32,13 +33,14 @@ from tierwise.sim.results.sweep_page import Swept, render_sweep
 from tierwise.sim.results.tables import totals
 from tierwise.sim.run import figures_of, simulate
 from tierwise.sim.statistics import batch_means, of_independent, student_975
-from tierwise.sim.sweep import grid, sweep
+from tierwise.sim.sweep import check_values, grid, point_keys, sweep
 from tierwise.sim.unstated import unstated, unstated_against
 
 if TYPE_CHECKING:
     from tierwise.scenario import Scenario
     from tierwise.sim import Summary
 
+EXAMPLES = Path(__file__).parents[2] / "examples" / "scenarios"
 RANDOM = {
     "devices.sensors.traffic": "{pattern: poisson, rate: 20/s}",
     "nodes.gateway.service": "{exponential: 2ms}",
@@ -182,6 +184,27 @@ def test_what_a_point_rests_on_makes_a_new_point(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("tierwise.sim.sweep.__version__", "99")
     answered()
     assert len(results.read_bytes().splitlines()) == lines + 1
+
+
+def test_values_that_go_with_some_others_only_are_swept(tmp_path: Path) -> None:
+    """Without a service time the device cannot answer; the edge does not ask for it."""
+    path = tmp_path / "s.yaml"
+    path.write_text(MINIMAL)
+    sweeps = {"placement": ["device", "edge"], "models.anomaly.device.service": ["null", "50ms"]}
+    check_values(path, sweeps, {})
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        points = sweep(path, sweeps, tmp_path / "r.jsonl", pool)
+    assert [point.error is None for point in points] == [False, True, True, True]
+    with pytest.raises(ScenarioError) as caught:
+        check_values(path, {"models.anomaly.device.service": ["null", "5"], "placement": ["mars", "edge"]}, {})
+    assert [problem.path for problem in caught.value.problems] == ["models.anomaly.device.service", "placement"]
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_example_can_be_swept(path: Path) -> None:
+    """Whatever its texts say: a description is longer than any name of a file."""
+    key_of = point_keys(path, None)
+    assert key_of({"name": "x" * 300}) != key_of({"name": "x"})
 
 
 def children(pid: int) -> list[int]:

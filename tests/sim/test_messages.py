@@ -302,6 +302,8 @@ TABLE: list[tuple[str, Trigger]] = [
     ("must be in ascending order (got [1000, 2000, 1])", profiled("1000, 2000, 3000", "1000, 2000, 1")),
     ("the batch sizes must be 1 and then larger and larger, not 2, 4", profiled("batch: 1", "batch: 2")),
     ("models.anomaly.edge.profile: cannot read the profile ", profiled(models__anomaly__edge="{profile: none.yaml}")),
+    ("mean_us is 7, but the mean of times_us is 2000", profiled("mean_us: 2000", "mean_us: 7")),
+    ("cannot read the profile /dev/zero: not a regular file", profiled(models__anomaly__edge="{profile: /dev/zero}")),
     (
         "nodes.gateway.batch.max_size: models.anomaly.edge.profile was measured for batches of at most 4",
         profiled(nodes__gateway__batch__max_size="5"),

@@ -9,7 +9,7 @@ import pytest
 from tests.scenario.examples import MINIMAL
 from tests.sim.runs import load
 from tierwise.sim import simulate
-from tierwise.sim.compare import compare
+from tierwise.sim.compare import compare, with_own_answers
 from tierwise.sim.costs import constants_of
 from tierwise.sim.results.comparison import Sensitivity, flip_grid, sensitivity_told
 from tierwise.sim.sensitivity import NEITHER, Flip, flips, numbers_of, scaled, tried
@@ -44,27 +44,81 @@ def test_the_radio_constant_decides_where_to_compute(tmp_path: Path) -> None:
 
 def test_every_number_with_a_source_is_tried(tmp_path: Path) -> None:
     scenario = load(tmp_path, MINIMAL, RADIO)
-    value, source = numbers_of(scenario)["links.up.radio.tx"]
+    value, source = numbers_of(scenario)["links", "up", "radio", "tx"]
     assert value == pytest.approx(3e-7)
     assert source == "LEAF"
-    assert not any(path.endswith("accuracy") for path in numbers_of(scenario))
-    assert numbers_of(scenario)["models.anomaly.device.service"] == (5e6, "test")
-    doubled = scaled(scenario, ["links", "up", "radio", "tx"], 2.0)
-    assert numbers_of(doubled)["links.up.radio.tx"][0] == pytest.approx(6e-7)  # type: ignore[arg-type]  # a scenario
-    assert scaled(scenario, ["links", "none", "radio", "tx"], 2.0) is scenario
+    assert not any(path[-1] == "accuracy" for path in numbers_of(scenario))
+    assert numbers_of(scenario)["models", "anomaly", "device", "service"] == (5e6, "test")
+    doubled = scaled(scenario, ("links", "up", "radio", "tx"), 2.0)
+    assert numbers_of(doubled)["links", "up", "radio", "tx"][0] == pytest.approx(6e-7)
+    with pytest.raises(LookupError):
+        scaled(scenario, ("links", "none", "radio", "tx"), 2.0)
+    with pytest.raises(AttributeError):
+        scaled(scenario, ("links", "up", "radio", "colour"), 2.0)
+
+
+def test_a_name_with_a_dot_is_varied_too(tmp_path: Path) -> None:
+    """Ten milliseconds there and back, and the service, against five on the device."""
+    dotted = MINIMAL.replace("gateway", '"gate.way"').replace("0.7ms", "20ms").replace("service: 5ms", "service: 22ms")
+    device = load(tmp_path, dotted, {"placement": "device", "name": "device"})
+    edge = load(tmp_path, dotted, {"name": "edge"})
+    assert "nodes.gate.way.service" in tried(device, edge)
+    turned = [flip for flip in flips(device, edge) if flip.constant == "nodes.gate.way.service"]
+    assert [(flip.factor, flip.figure, flip.better_then) for flip in turned] == [(0.5, "mean_ms", "edge")]
+
+
+NOISY = {
+    "devices.sensors": "{count: 1, traffic: {pattern: poisson, rate: 2/s}, request: 1kB}",
+    "links.up.latency": "0s",
+    "nodes.gateway.service": "{exponential: 10ms}",
+    "run.replications": "3",
+}
+
+
+def test_both_meet_the_comparisons_dice(tmp_path: Path) -> None:
+    """They differ in their own seeds, and a little in what they do: only common dice tell which is better."""
+    x = load(tmp_path, MINIMAL, NOISY | {"name": "x", "links.up.latency": "300us"})
+    runs: list[tuple[str, int, int]] = []
+
+    def run(scenario: Scenario, seed: int) -> Summary:
+        runs.append((scenario.name, seed, scenario.run.replications))
+        return simulate(scenario, seed=seed)
+
+    for own in range(20, 23):
+        y = load(tmp_path, MINIMAL, NOISY | {"name": "y", "run.seed": str(own)})
+        compared = compare(x, y, seed=5)
+        assert compared.figures["mean_ms"].significant
+        assert compared.figures["mean_ms"].difference.mean < 0
+        assert {flip.better for flip in flips(x, y, seed=5, compared=compared)} <= {"y"}
+    flips(x, y, seed=5, run=run)
+    assert {seed for _, seed, _ in runs} == {5}
+    once = with_own_answers(x)(x, 5)
+    assert not once.replications
+
+
+def test_what_the_comparison_leaves_open_cannot_turn_round(tmp_path: Path) -> None:
+    """Other dice by another name of the group: one pair of runs says which is faster, five do not."""
+    x = load(tmp_path, MINIMAL, NOISY | {"name": "x"})
+    other = MINIMAL.replace("sensors", "gauges")
+    changes = {name.replace("sensors", "gauges"): value for name, value in NOISY.items()}
+    y = load(tmp_path, other, changes | {"name": "y", "links.up.latency": "1500us"})
+    compared = compare(x, y, seed=1)
+    assert not compared.figures["mean_ms"].significant
+    assert [flip for flip in flips(x, y, seed=1) if flip.figure == "mean_ms"]
+    assert flips(x, y, seed=1, compared=compared) == []
 
 
 def test_no_node_is_tried_that_draws_less_for_working(tmp_path: Path) -> None:
     scenario = load(tmp_path, MINIMAL, {"nodes.gateway.power": "{idle: 4W, busy: 6W, source: t}"})
     seen: list[tuple[float, float]] = []
 
-    def run(one: Scenario) -> Summary:
+    def run(one: Scenario, seed: int) -> Summary:
         power = one.nodes["gateway"].power
         assert power is not None
         seen.append((power.idle, power.busy))
-        return simulate(one)
+        return simulate(one, seed=seed)
 
-    flips(scenario, scenario, run)
+    flips(scenario, scenario, run=run)
     assert set(seen) == {(4, 6), (2, 6), (6, 6), (4, 4), (4, 12)}
     assert simulate(load(tmp_path, MINIMAL, {"nodes.gateway.power": "{idle: 4W, busy: 4W, source: t}"})).energy_j.total
 
@@ -89,13 +143,13 @@ def test_what_is_alike_is_no_conclusion(tmp_path: Path) -> None:
     assert flips(one, other) == []
     runs: list[str] = []
 
-    def run(scenario: Scenario) -> Summary:
+    def run(scenario: Scenario, seed: int) -> Summary:
         runs.append(scenario.name)
-        return simulate(scenario)
+        return simulate(scenario, seed=seed)
 
-    flips(one, other, run)
+    flips(one, other, run=run)
     assert len(runs) == 2 + 2 * 2 * len(tried(one, other))
-    assert not any(path.startswith("carbon") for path in numbers_of(one))
+    assert not any(path[0] == "carbon" for path in numbers_of(one))
 
 
 def test_constants_are_listed_as_the_scenario_writes_them(tmp_path: Path) -> None:
@@ -113,8 +167,8 @@ def test_constants_are_listed_as_the_scenario_writes_them(tmp_path: Path) -> Non
         listed = {constant.path: constant.value for constant in constants_of(scenario)}["models.anomaly.edge"]
         assert listed["service"] == service
         assert listed["confidence"] == "{normal: {mean: 0.9, sd: 0.1}}"
-        doubled = scaled(scenario, ["models", "anomaly", "edge", "service"], 2.0)
-        assert doubled.models["anomaly"].edge.service.mean == pytest.approx(  # type: ignore[attr-defined]
+        doubled = scaled(scenario, ("models", "anomaly", "edge", "service"), 2.0)
+        assert doubled.models["anomaly"].edge.service.mean == pytest.approx(  # type: ignore[union-attr]
             2 * scenario.models["anomaly"].edge.service.mean  # type: ignore[union-attr]
         )
     many = load(tmp_path, MINIMAL, {"models.anomaly.edge": text % f"{{empirical: [{', '.join(['1ms'] * 20)}]}}"})
@@ -174,7 +228,7 @@ def test_a_doubled_service_time_that_drowns_the_gateway_is_found(tmp_path: Path)
 
 def test_what_was_tried_is_named(tmp_path: Path) -> None:
     edge = load(tmp_path, PLANT, {"name": "edge"})
-    told = sensitivity_told(Sensitivity(list(tried(edge, edge)), []))
+    told = sensitivity_told(Sensitivity(tried(edge, edge), []))
     assert told.startswith("Tried, each halved and doubled in both: links.wan.latency, links.wifi.bandwidth, ")
     assert "None of them changes" in told
     assert "no constant to vary" in sensitivity_told(Sensitivity([], []))
@@ -182,7 +236,7 @@ def test_what_was_tried_is_named(tmp_path: Path) -> None:
         "latency: {lognormal: {median: 40ms, sigma: 0.4}}", "loss: 0"
     )
     none = load(tmp_path, bare.replace("4ms", "0s").replace("2ms", "0s"))
-    assert tried(none, none) == {}
+    assert tried(none, none) == []
 
 
 def test_energy_that_is_not_stated_decides_nothing(tmp_path: Path) -> None:

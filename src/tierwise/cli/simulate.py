@@ -211,8 +211,14 @@ def run_comparison(
         found = compare(first, second, seed=seed)
         turned = None
         if sensitivity:
-            done = flips(first, second, on_progress=lambda done, of: line.tell(f"sensitivity: {done} of {of} pairs"))
-            turned = Sensitivity(list(tried(first, second)), done)
+            done = flips(
+                first,
+                second,
+                seed=seed,
+                compared=found,
+                on_progress=lambda done, of: line.tell(f"sensitivity: {done} of {of} pairs"),
+            )
+            turned = Sensitivity(tried(first, second), done)
     more = {"flips": [], "tried": []} if turned is None else msgspec.to_builtins(turned)
     plain = {**msgspec.to_builtins(found), **more}
     if out is not None:

@@ -160,11 +160,7 @@ def _placement(scenario: Scenario, group: str) -> Iterator[Finding]:
     if isinstance(rule, Cascade) and sorted(rule.cascade, key=get_args(Tier).index) != rule.cascade:
         yield where, "a cascade goes outwards: device, then edge, then cloud"
         return
-    try:
-        tiers = tiers_of(rule)
-    except ValueError as error:
-        yield where, str(error)
-        return
+    tiers = tiers_of(rule)
     reachable = [tier for tier in tiers if next(_tier(scenario, group, tier), None) is None]
     if isinstance(rule, Custom):
         if not reachable:

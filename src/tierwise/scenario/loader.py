@@ -36,10 +36,27 @@ def load_scenario(
     problem.
     """
     path = Path(path)
+    return build_scenario(_changed(path, overrides or {}), path.parent, path.stem, further)
+
+
+def value_problems(path: Path, overrides: Mapping[str, str], where: str) -> list[Problem]:
+    """What is wrong with the override at ``where`` by itself: its form and its bounds.
+
+    Whether it goes with the other values only a whole scenario tells. Raises ``ConfigurationError`` for an override at
+    a path that the scenario does not have.
+    """
+    try:
+        _of_schema(_changed(path, overrides))
+    except ScenarioError as error:
+        return [problem for problem in error.problems if problem.file.partition("=")[0] == f"--set {where}"]
+    return []
+
+
+def _changed(path: Path, overrides: Mapping[str, str]) -> Document:
     document = read_document(path)
-    for where, text in (overrides or {}).items():
+    for where, text in overrides.items():
         set_value(document, where, text)
-    return build_scenario(document, path.parent, path.stem, further)
+    return document
 
 
 def build_scenario(
@@ -49,17 +66,19 @@ def build_scenario(
     further: Callable[[Scenario], Iterable[Finding]] | None = None,
 ) -> Scenario:
     """Checks a document. ``folder`` is where its relative paths start, ``name`` its name where it states none."""
-    data = document.data
-    if not isinstance(data, dict):
-        raise ScenarioError([document.problem((), "a scenario is a mapping with the key `tierwise: 1`")])
-    if is_earlier_form(data):
-        data = translate(document)
-    scenario = with_profiles(_resolved(validated(Scenario, data, document), folder, name), document)
+    scenario = with_profiles(_resolved(_of_schema(document), folder, name), document)
     found = list(reference_problems(scenario)) or list(further(scenario) if further else ())
     problems = [document.problem(location, what) for location, what in dict.fromkeys(found)]
     if problems:
         raise ScenarioError(problems)
     return scenario
+
+
+def _of_schema(document: Document) -> Scenario:
+    data = document.data
+    if not isinstance(data, dict):
+        raise ScenarioError([document.problem((), "a scenario is a mapping with the key `tierwise: 1`")])
+    return validated(Scenario, translate(document) if is_earlier_form(data) else data, document)
 
 
 def set_value(document: Document, where: str, text: str) -> None:

@@ -46,11 +46,14 @@ def service_time(batch: int, slices_ns: Sequence[ArrayLike], *, cpu_ns: int | No
 
 
 def equal_parts(times: NDArray[np.float64], parts: int) -> NDArray[np.float64]:
-    """The means of equal parts of times in ascending order, which keep their mean. A time may fall into two parts."""
+    """The means of equal parts of times in ascending order, which keep their mean and the order.
+
+    A time may fall into two parts.
+    """
     sums = np.concatenate([[0.0], np.cumsum(times)])
     ends = np.interp(np.linspace(0, len(times), parts + 1), np.arange(len(sums)), sums)
     means: NDArray[np.float64] = np.diff(ends) * parts / len(times)
-    return means
+    return np.maximum.accumulate(means)  # of equal times the sums' rounding can leave the later part a little less
 
 
 def _us(ns: float) -> float:

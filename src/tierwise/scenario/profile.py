@@ -6,10 +6,11 @@ are plain numbers.
 
 from __future__ import annotations
 
+import math
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from tierwise.scenario.batches import ByBatch, by_batch
 from tierwise.scenario.document import ScenarioError, read_document
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 MOST_TIMES = 1000
 _A_DAY_US = 86.4e9
+_ROUNDING = 2e-3
+"""Of a mean and of times with four digits each: at most a thousandth, and as much again for rounding by hand."""
 _US_TO_NS = 1e3
 _UJ_TO_J = 1e-6
 
@@ -68,6 +71,13 @@ class ServiceTime(Part):
     times_us: Annotated[list[Time], Field(min_length=1, max_length=MOST_TIMES), AfterValidator(_in_order)] = Field(
         description="equally likely times: the means of equal parts of all times in ascending order"
     )
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        mean_us = math.fsum(self.times_us) / len(self.times_us)
+        if not math.isclose(mean_us, self.mean_us, rel_tol=_ROUNDING):
+            raise ValueError(f"mean_us is {self.mean_us:g}, but the mean of times_us is {mean_us:.4g}")
+        return self
 
 
 class ProfiledArtifact(Part):
@@ -163,6 +173,8 @@ def with_profiles(scenario: Scenario, document: Document) -> Scenario:
 
 def _why_unreadable(path: Path) -> str | None:
     try:
+        if path.exists() and not path.is_file():  # to open a pipe would wait for its writer
+            return "not a regular file"
         with path.open("rb"):
             return None
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL byte

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
+from tierwise.scenario.expression import parse_expression
 from tierwise.scenario.parts import Battery, Board, Count, Link, Model, Node, Part, Source
 from tierwise.scenario.quantities import (
     CarbonIntensity,
@@ -171,10 +172,17 @@ class Fallback(Part):
     timeout: PositiveDuration = Field(description="how long a tier may take before the next is asked")
 
 
+def _parsed(text: str) -> str:
+    parse_expression(text)
+    return text
+
+
 class Expression(Part):
     """A rule such as ``cloud if queue_edge > 10 else edge``."""
 
-    expression: str = Field(description="knows `group`, `battery`, `queue_edge`, `queue_cloud`, `time_s`; gives a tier")
+    expression: Annotated[str, AfterValidator(_parsed)] = Field(
+        description="knows `group`, `battery`, `queue_edge`, `queue_cloud`, `time_s`; gives a tier"
+    )
 
 
 class Custom(Part):

@@ -74,7 +74,7 @@ def compare(
     replications = max(first.run.replications, second.run.replications, LEAST_REPLICATIONS)
     histograms = Histogram(), Histogram()
     if run is None:
-        runs = _with_own_answers(first, histograms[0]), _with_own_answers(second, histograms[1])
+        runs = with_own_answers(first, histograms[0]), with_own_answers(second, histograms[1])
     else:
         runs = run, run
     pairs = []
@@ -102,14 +102,19 @@ def compare(
     return Comparison(first.name, second.name, replications, figures, latencies, bystanders(first), bystanders(second))
 
 
-def _with_own_answers(scenario: Scenario, histogram: Histogram) -> Callable[[Scenario, int], Summary]:
-    """Runs the scenario once with a seed. Its models answer its samples a single time, not in each replication."""
+def with_own_answers(scenario: Scenario, histogram: Histogram | None = None) -> Callable[[Scenario, int], Summary]:
+    """Runs variants of a scenario, each once with a seed. Its models answer its samples a single time, not each time.
+
+    ``histogram`` takes the latencies of all runs.
+    """
     from tierwise.sim.answers import compute_answers  # noqa: PLC0415 -- only where models are run
 
     answers = compute_answers(scenario)
 
+    sinks = None if histogram is None else lambda plan: [histogram.of(plan)]
+
     def once(one: Scenario, seed: int) -> Summary:
         alone = one.model_copy(update={"run": one.run.model_copy(update={"replications": 1})})
-        return simulate(alone, seed=seed, answers=answers, sinks=lambda plan: [histogram.of(plan)])
+        return simulate(alone, seed=seed, answers=answers, sinks=sinks)
 
     return once

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _S = 1e-9
 _HOUR = 3600.0
 _KWH = 3.6e6
+Steps = tuple[str, ...]
+"""A path, step by step: names may have dots."""
 _SHARES = {"confidence"}  # the distributions that are none of durations
 
 
@@ -93,9 +95,9 @@ def carbon_g(scenario: Scenario, energy_j: float) -> float | None:
     return None if scenario.carbon is None else scenario.carbon.intensity * energy_j / _KWH
 
 
-def sourced(scenario: Scenario) -> Iterator[tuple[str, BaseModel, str]]:
-    """Every section that names a source: its dotted path, itself, the source."""
-    waiting: list[tuple[str, object]] = [("", scenario)]
+def sourced(scenario: Scenario) -> Iterator[tuple[Steps, BaseModel, str]]:
+    """Every section that names a source: its path, itself, the source."""
+    waiting: list[tuple[Steps, object]] = [((), scenario)]
     while waiting:
         path, part = waiting.pop(0)
         inner = part if isinstance(part, dict) else {}
@@ -104,7 +106,7 @@ def sourced(scenario: Scenario) -> Iterator[tuple[str, BaseModel, str]]:
             if isinstance(source, str):
                 yield path, part, source
             inner = {field.alias or name: getattr(part, name) for name, field in type(part).model_fields.items()}
-        waiting = [(f"{path}.{key}" if path else str(key), item) for key, item in inner.items()] + waiting
+        waiting = [((*path, str(key)), item) for key, item in inner.items()] + waiting
 
 
 def constants_of(scenario: Scenario) -> list[Constant]:
@@ -113,7 +115,7 @@ def constants_of(scenario: Scenario) -> list[Constant]:
     for path, part, source in sourced(scenario):
         stated = {name: _stated(name, getattr(part, name)) for name in part.model_fields_set if name != "source"}
         value = {name: stated[name] for name in type(part).model_fields if stated.get(name) is not None}
-        found.append(Constant(path, value, source))
+        found.append(Constant(".".join(path), value, source))
     return found
 
 

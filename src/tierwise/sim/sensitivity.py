@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from pydantic import BaseModel
 
 from tierwise.scenario.distributions import Distribution
 from tierwise.scenario.parts import NodePower
+from tierwise.sim.compare import with_own_answers
 from tierwise.sim.costs import sourced
-from tierwise.sim.run import figures_of, simulate
+from tierwise.sim.run import figures_of
 from tierwise.sim.unstated import unstated_against
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from pydantic import BaseModel
+
     from tierwise.scenario.schema import Scenario
+    from tierwise.sim.compare import Comparison
+    from tierwise.sim.costs import Steps
     from tierwise.sim.summary import Summary
 
 FACTORS = (0.5, 2.0)
@@ -49,37 +53,30 @@ class Flip(msgspec.Struct, frozen=True):
     better_then: str
 
 
-def scaled(part: BaseModel, path: Sequence[str], factor: float) -> BaseModel:
-    """A copy in which the number at the path is multiplied. The same object where the path does not exist.
+def scaled(scenario: Scenario, path: Steps, factor: float) -> Scenario:
+    """A copy in which the number at the path is multiplied. Raises ``LookupError`` or ``AttributeError`` where the
+    scenario has none there.
 
     A node's busy power goes down to its idle power at most, and that up to the busy one.
     """
-    name, rest = path[0], path[1:]
-    if name not in type(part).model_fields:
-        return part
-    value = getattr(part, name)
-    if not rest:
-        if isinstance(value, Distribution):
-            return part.model_copy(update={name: value.scaled(factor)})
-        return _multiplied(part, name, value, factor) if isinstance(value, int | float) else part
-    if isinstance(value, dict) and rest[0] in value:
-        inner = value[rest[0]]
-        if isinstance(inner, BaseModel) and len(rest) > 1:
-            return part.model_copy(update={name: {**value, rest[0]: scaled(inner, rest[1:], factor)}})
-    elif isinstance(value, BaseModel):
-        return part.model_copy(update={name: scaled(value, rest, factor)})
-    return part
+    copy: Scenario = _scaled(scenario, path, factor)
+    return copy
 
 
-def _multiplied(part: BaseModel, name: str, value: float, factor: float) -> BaseModel:
-    number = value * factor
-    if isinstance(part, NodePower):  # which would draw less for working than for waiting
-        number = max(number, part.idle) if name == "busy" else min(number, part.busy)
-    return part.model_copy(update={name: number})
+def _scaled(part: Any, path: Sequence[str], factor: float) -> Any:  # noqa: ANN401 -- a section, a mapping or a number
+    if not path:
+        return part.scaled(factor) if isinstance(part, Distribution) else part * factor
+    name, *rest = path
+    if isinstance(part, dict):
+        return {**part, name: _scaled(part[name], rest, factor)}
+    changed = _scaled(getattr(part, name), rest, factor)
+    if isinstance(part, NodePower) and name in {"idle", "busy"}:  # would draw less for working than for waiting
+        changed = max(changed, part.idle) if name == "busy" else min(changed, part.busy)
+    return part.model_copy(update={name: changed})
 
 
-def numbers_of(scenario: Scenario) -> dict[str, tuple[float, str]]:
-    """Dotted path → (value in base units, source) of each number that is varied: those with a source, service times of
+def numbers_of(scenario: Scenario) -> dict[Steps, tuple[float, str]]:
+    """Path → (value in base units, source) of each number that is varied: those with a source, service times of
     nodes, latencies and bandwidths of links. Zeros have neither half nor double."""
     found = {}
     for path, part, names, source in _varied(scenario):
@@ -87,54 +84,84 @@ def numbers_of(scenario: Scenario) -> dict[str, tuple[float, str]]:
             value = getattr(part, name)
             number = value.mean if isinstance(value, Distribution) else value
             if isinstance(number, int | float) and not isinstance(number, bool) and number:
-                found[f"{path}.{name}"] = (float(number), source)
+                found[*path, name] = (float(number), source)
     return dict(sorted(found.items()))
 
 
-def _varied(scenario: Scenario) -> Iterator[tuple[str, BaseModel, set[str], str]]:
+def _varied(scenario: Scenario) -> Iterator[tuple[Steps, BaseModel, set[str], str]]:
     for path, part, source in sourced(scenario):
         yield path, part, part.model_fields_set - _NOT_SCALED, source
     for section, names in _WITHOUT_SOURCE.items():
         for name, part in getattr(scenario, section).items():
-            yield f"{section}.{name}", part, part.model_fields_set & set(names), ""
+            yield (section, name), part, part.model_fields_set & set(names), ""
 
 
-def tried(first: Scenario, second: Scenario) -> dict[str, tuple[float, str]]:
-    """What ``flips`` halves and doubles: the constants of either scenario, as ``numbers_of`` gives them."""
+def tried(first: Scenario, second: Scenario) -> list[str]:
+    """What ``flips`` halves and doubles: the dotted paths of the constants of either scenario."""
+    return [".".join(path) for path in _of_both(first, second)]
+
+
+def _of_both(first: Scenario, second: Scenario) -> dict[Steps, tuple[float, str]]:
     return dict(sorted({**numbers_of(first), **numbers_of(second)}.items()))
 
 
 def flips(
     first: Scenario,
     second: Scenario,
-    run: Callable[[Scenario], Summary] | None = None,
+    *,
+    seed: int | None = None,
+    compared: Comparison | None = None,
+    run: Callable[[Scenario, int], Summary] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Flip]:
     """Halves and doubles each constant of either scenario in both, and tells where the better one changes.
 
-    Figures that are alike as stated, or become alike, are no conclusions that turn round; nor is a figure of which part
+    Each variant of both is run once, with the one ``seed`` (else the first scenario's), as the first pair of a
+    comparison is. Of ``compared``, that comparison, only what is significant is a conclusion that can turn round.
+    Figures that are alike as stated, or become alike, are none; nor is a figure of which part
     is not stated. Where one scenario then answers less than half of its requests it has lost, whatever the few cost.
     ``on_progress`` is told (runs done, all).
     """
+    start = first.run.seed if seed is None else seed
     runs = (run, run) if run is not None else (with_own_answers(first), with_own_answers(second))
     names = (first.name, second.name) if first.name != second.name else ("first", "second")
     left_out = (set(unstated_against(first, second)), set(unstated_against(second, first)))
-    stated = _better(runs[0](first), runs[1](second), left_out)
-    constants = tried(first, second)
+    stated = _better(runs[0](first, start), runs[1](second, start), left_out)
+    if compared is not None:
+        stated = _concluded(stated, compared)
+    constants = _of_both(first, second)
+    own = (numbers_of(first), numbers_of(second))
     found = []
     for number, (path, (value, source)) in enumerate(constants.items()):
         for turn, factor in enumerate(FACTORS):
-            steps = path.split(".")
-            pair = zip(runs, (first, second), strict=True)
-            both = [once(scaled(one, steps, factor)) for once, one in pair]  # type: ignore[arg-type]  # its copy
+            both = [
+                once(scaled(one, path, factor) if path in has else one, start)
+                for once, one, has in zip(runs, (first, second), own, strict=True)
+            ]
             changed = _better(both[0], both[1], left_out)
             found += [
-                Flip(path, value, source, factor, figure, _name(names, stated, figure), _name(names, changed, figure))
+                Flip(
+                    ".".join(path),
+                    value,
+                    source,
+                    factor,
+                    figure,
+                    _name(names, stated, figure),
+                    _name(names, changed, figure),
+                )
                 for figure in _turned(stated, changed)
             ]
             if on_progress is not None:
                 on_progress(len(FACTORS) * number + turn + 1, len(FACTORS) * len(constants))
     return found
+
+
+def _concluded(stated: dict[str, int], compared: Comparison) -> dict[str, int]:
+    """What one pair of runs says where all pairs of the comparison together say the same."""
+    if ANSWERED in stated:
+        return stated
+    sure = {name: int(one.difference.mean < 0) for name, one in compared.figures.items() if one.significant}
+    return {name: lower for name, lower in stated.items() if sure.get(name) == lower}
 
 
 def _turned(stated: dict[str, int], changed: dict[str, int]) -> list[str]:
@@ -147,14 +174,6 @@ def _turned(stated: dict[str, int], changed: dict[str, int]) -> list[str]:
 
 def _name(names: tuple[str, str], better: dict[str, int], figure: str) -> str:
     return names[better[figure]] if figure in better else NEITHER
-
-
-def with_own_answers(scenario: Scenario) -> Callable[[Scenario], Summary]:
-    """Runs variants of a scenario once each with its seed. Its models answer its samples a single time."""
-    from tierwise.sim.answers import compute_answers  # noqa: PLC0415 -- only where models are run
-
-    answers = compute_answers(scenario)
-    return lambda variant: simulate(variant, answers=answers)
 
 
 def _better(first: Summary, second: Summary, left_out: tuple[set[str], set[str]]) -> dict[str, int]:

@@ -17,6 +17,7 @@ from tierwise import __version__
 from tierwise.core.errors import ConfigurationError, TierwiseError, TransportError
 from tierwise.scenario import load_scenario
 from tierwise.scenario.document import Problem, ScenarioError, parse_document, read_document
+from tierwise.scenario.loader import value_problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,19 +42,15 @@ def grid(sweeps: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
 
 
 def check_values(scenario: Path, sweeps: Mapping[str, Sequence[str]], overrides: Mapping[str, str]) -> None:
-    """Loads the scenario with each swept value once, beside the first values of the other paths.
+    """Raises ``ScenarioError`` with every swept value that is wrong by itself, before any point is run.
 
-    Raises ``ScenarioError`` with every value that is wrong, before any point is run. What is wrong only together with
-    another value is told by its point.
+    What is wrong only together with another value is told by its point.
     """
     first = {path: values[0] for path, values in sweeps.items()}
     problems: dict[Problem, None] = {}
     for path, values in sweeps.items():
         for value in values:
-            try:
-                load_scenario(scenario, {**overrides, **first, path: value})
-            except ScenarioError as error:
-                problems |= dict.fromkeys(error.problems)
+            problems |= dict.fromkeys(value_problems(scenario, {**overrides, **first, path: value}, path))
     if problems:
         raise ScenarioError(list(problems))
 
@@ -96,8 +93,9 @@ def _files(value: object, folder: Path) -> Iterator[Path]:
             yield from _files(item, folder)
     elif isinstance(value, str) and 0 < len(value) < _LONGEST_PATH and "\0" not in value and "\n" not in value:
         path = folder / value
-        if path.is_file():
-            yield path
+        with contextlib.suppress(OSError):  # prose, too long for the name of a file
+            if path.is_file():
+                yield path
 
 
 def _digest(path: Path) -> bytes:
