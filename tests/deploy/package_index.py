@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.components import missing
+from tests.network import PAUSES_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PAUSES_S = (5.0, 30.0)
-"""Before the second and the third try."""
 _AWAY = re.compile(
     r"Retrying \(Retry|Max retries exceeded|Connection ?(Error|aborted|refused|reset|broken)|[Tt]imed out"
     r"|IncompleteRead|Failed to establish a new connection|Temporary failure in name resolution"
