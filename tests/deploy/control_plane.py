@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -21,7 +23,8 @@ from typing import TYPE_CHECKING
 from tests.components import missing, need
 from tests.deploy.kustomize import Object, find_kubectl
 from tests.integration.engine import CACHE
-from tierwise.live.processes import free_port
+from tierwise.core.subprocesses import tied_to_parent
+from tierwise.live.processes import find_program, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +34,7 @@ _NOT_HERE = 3
 _BUILD_S = 3600.0
 _WAIT_S = 180.0
 _TRIES = 5
-_ETCD = "unix://localhost:1"  # a socket in the server's own folder, whose name must look like a port
+_ETCD = "localhost:1"  # a socket in the server's own folder, whose name must look like a port
 _PEERS = "unix://localhost:2"
 
 
@@ -106,9 +109,9 @@ def control_plane() -> Iterator[Cluster]:
         cluster = Cluster(kubectl, Path(name))
         _issue_key(cluster.folder)
         etcd = ["etcd", "--data-dir=data", "--unsafe-no-fsync", f"--initial-cluster=default={_PEERS}"]
-        etcd += [f"--listen-client-urls={_ETCD}", f"--advertise-client-urls={_ETCD}"]
+        etcd += [f"--listen-client-urls=unix://{_ETCD}", f"--advertise-client-urls=unix://{_ETCD}"]
         etcd += [f"--listen-peer-urls={_PEERS}", f"--initial-advertise-peer-urls={_PEERS}"]
-        stack.enter_context(_running(cluster.folder, etcd))
+        _await_listener(cluster.folder, stack.enter_context(_running(cluster.folder, etcd)))
         for left in reversed(range(_TRIES)):
             server = stack.enter_context(_running(cluster.folder, _api_server(programs, cluster.folder)))
             if _is_ready(cluster, server, may_fail=left > 0):
@@ -125,19 +128,25 @@ def control_plane() -> Iterator[Cluster]:
 
 def _built() -> Path:
     """Folder of the programs, which the first use builds."""
-    folder = CACHE / "control-plane"
+    folder = CACHE / f"control-plane-{hashlib.sha256(_BUILD.read_bytes()).hexdigest()[:8]}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "control-plane.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            _build(folder)
+            _build(folder, lock.fileno())
     return folder
 
 
-def _build(folder: Path) -> None:
+def _build(folder: Path, lock: int) -> None:
+    """The build holds the lock as well: it goes on where the tests are killed, and the next run then waits for it."""
     command = [str(_BUILD), str(folder)]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        pass_fds=(lock,),
     ) as build:
         try:
             said, _ = build.communicate(timeout=_BUILD_S)
@@ -174,7 +183,8 @@ def _api_server(programs: Path, folder: Path) -> list[str]:
     keys = ["--service-account-key-file=key.pem", "--service-account-signing-key-file=key.pem"]
     return [
         f"{programs}/kube-apiserver",
-        *(f"--etcd-servers={_ETCD}", "--cert-dir=.", "--token-auth-file=tokens.csv", "--authorization-mode=RBAC"),
+        *(f"--etcd-servers=unix://{_ETCD}", "--cert-dir=."),
+        *("--token-auth-file=tokens.csv", "--authorization-mode=RBAC"),
         *("--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", f"--secure-port={port}"),
         # The server's own endpoint would be refused: it may not be a loopback address.
         *("--service-cluster-ip-range=10.96.0.0/16", "--endpoint-reconciler-type=none"),
@@ -184,24 +194,42 @@ def _api_server(programs: Path, folder: Path) -> list[str]:
     ]
 
 
-def _is_ready(cluster: Cluster, server: subprocess.Popen[bytes], *, may_fail: bool) -> bool:
-    """Whether it serves; not so where somebody else took its port, which is no failure where it ``may_fail``."""
+def _await_listener(folder: Path, etcd: subprocess.Popen[bytes]) -> None:
+    """Returns as soon as etcd takes connections: the API server gives up on one that is late."""
     deadline = time.monotonic() + _WAIT_S
-    while cluster.run("get", "--raw", "/readyz").stdout != "ok":
-        if server.poll() is not None or time.monotonic() > deadline:
-            log = (cluster.folder / "kube-apiserver.log").read_text(errors="replace")
-            if may_fail and "address already in use" in log:
-                return False
-            raise AssertionError(f"kube-apiserver did not start:\n{log[-3000:]}")
+    while True:
+        with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+            client.connect(str(folder / _ETCD))
+            return
+        if etcd.poll() is not None or time.monotonic() > deadline:
+            raise AssertionError(f"etcd did not start:\n{_log_of(folder, 'etcd')}")
         time.sleep(0.1)
+
+
+def _is_ready(cluster: Cluster, server: subprocess.Popen[bytes], *, may_fail: bool) -> bool:
+    """Whether it serves; an early end is no failure where it ``may_fail``.
+
+    It ends when somebody else took its port, and on a busy machine also when it is too slow for itself.
+    """
+    deadline = time.monotonic() + _WAIT_S
+    while cluster.run("get", "--raw", "/readyz", "--request-timeout=10s").stdout != "ok":
+        ended = server.poll() is not None
+        if ended and may_fail:
+            return False
+        if ended or time.monotonic() > deadline:
+            raise AssertionError(f"kube-apiserver did not start:\n{_log_of(cluster.folder, 'kube-apiserver')}")
+        time.sleep(1)  # each look is a process
     return True
 
 
 @contextlib.contextmanager
 def _running(folder: Path, command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A program in ``folder`` for the length of the block; its log is there too."""
+    """A program in ``folder`` for the length of the block; its log is there too. It ends with the tests in any case."""
+    program = find_program(command[0])
+    assert program is not None, command[0]
+    tied = tied_to_parent(program, command)
     with (folder / f"{Path(command[0]).name}.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(tied, cwd=folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         yield process
     finally:
@@ -211,6 +239,11 @@ def _running(folder: Path, command: list[str]) -> Iterator[subprocess.Popen[byte
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _log_of(folder: Path, program: str) -> str:
+    """Its last words."""
+    return (folder / f"{program}.log").read_text(errors="replace")[-3000:]
 
 
 def ready_node(name: str, *, labels: dict[str, str] | None = None) -> Object:

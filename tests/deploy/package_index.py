@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.components import missing
+from tests.network import PAUSES_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PAUSES_S = (5.0, 30.0)
-"""Before the second and the third try."""
 QUIET = {"PIP_PROGRESS_BAR": "off"}
 """With a log pip draws its bars on stdout, also where it is told to be quiet."""
 _AWAY = re.compile(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import shutil
 import tarfile
 import tempfile
 from pathlib import Path
@@ -37,15 +36,16 @@ def _oldest_schemas() -> Path:
     """Folder of the schemas of 1.20, which later releases of kubernetes-validate have dropped."""
     folder = CACHE / "schemas" / OLDEST
     if not folder.exists():
-        with tempfile.TemporaryDirectory() as downloads:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as downloads:
             options = ("--quiet", "--no-deps", "--no-binary", ":all:", "--dest", downloads)
             pip("download", *options, "kubernetes-validate==1.20.0", timeout_s=180)
             [archive] = Path(downloads).iterdir()
             with tarfile.open(archive) as packed:
                 wanted = [member for member in packed if f"/v{OLDEST}.0-local-strict/" in member.name]
                 packed.extractall(downloads, members=wanted, filter="data")
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(archive.with_suffix("").with_suffix(""), folder)
+            # A rename, not a copy from another file system: a killed run leaves nothing that looks whole.
+            archive.with_suffix("").with_suffix("").rename(folder)
     return folder
 
 

@@ -32,9 +32,6 @@ WORKERS = {"worker1", "worker2"}
 PODS = 6
 """Of the overlay ``minimal``: two replicas, broker, Prometheus, InfluxDB, Grafana."""
 
-LOOKS = 10
-"""A diff compares two looks at an object, and a controller may write in between; but not each time."""
-
 
 @dataclass(frozen=True)
 class Site:
@@ -112,12 +109,23 @@ def stored(site: Site) -> Iterator[Site]:
 
 
 def assert_changes_nothing(site: Site, folder: Path, *options: str) -> None:
-    """The server would leave everything as it is. It counts a field that it drops by itself as a change every time."""
-    for _ in range(LOOKS):
+    """The server would leave everything as it is. It counts a field that it drops by itself as a change every time.
+
+    A diff compares two looks at an object, and a controller may write in between; but not for ever.
+    """
+    said = ""
+
+    def same() -> bool:
+        nonlocal said
         difference = site.cluster.run("diff", *options, "-k", str(folder))
-        if difference.returncode == 0:
-            return
-    pytest.fail(f"{difference.stdout}{difference.stderr}")
+        said = f"{difference.stdout}{difference.stderr}"
+        return difference.returncode == 0
+
+    try:
+        site.cluster.until(same, "an apply would change nothing")
+    except AssertionError as error:
+        error.add_note(said)
+        raise
 
 
 def test_server_is_of_the_oldest_version(cluster: Cluster) -> None:

@@ -15,9 +15,12 @@ import shutil
 import subprocess
 import tempfile
 import time
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tests.network import insist
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -95,9 +98,12 @@ class Engine:
     def build(self, context: Path, *, target: str, tag: str) -> str:
         """Builds one target of ``docker/Dockerfile``; returns the tag."""
         file = str(context / "docker" / "Dockerfile")
-        arguments = ("build", "--file", file, "--target", target, "--tag", tag, *self.build_options, str(context))
-        self.run(*arguments, timeout_s=900, both=True)
+        self.build_by("--file", file, "--target", target, "--tag", tag, *self.build_options, str(context))
         return tag
+
+    def build_by(self, *arguments: str) -> None:
+        """Builds an image; what was done before a package server went away is not done again."""
+        insist(lambda: self.run("build", *arguments, timeout_s=900, both=True))
 
     @property
     def build_options(self) -> tuple[str, ...]:
@@ -239,16 +245,12 @@ def _remove_containers(engine: Engine) -> None:
 def _import_base(engine: Engine, folder: Path) -> None:
     """Debian with Python, made here: no image can be pulled without a registry."""
     release = dict(line.partition("=")[::2] for line in Path("/etc/os-release").read_text().splitlines())
-    packages = "python3,python3-venv,ca-certificates"
-    arguments = ["debootstrap", "--variant=minbase", f"--include={packages}", release["VERSION_CODENAME"], str(folder)]
-    made = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=900)
-    if made.returncode:
-        raise AssertionError(f"debootstrap failed:\n{made.stdout[-3000:]}{made.stderr[-1000:]}")
-    for downloaded in (folder / "var/cache/apt/archives").glob("*.deb"):
+    root = insist(lambda: _bootstrap(release["VERSION_CODENAME"], folder))
+    for downloaded in (root / "var/cache/apt/archives").glob("*.deb"):
         downloaded.unlink()
     for part in ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/lib/apt/lists"):
-        shutil.rmtree(folder / part)
-    with subprocess.Popen(["tar", "--directory", str(folder), "--create", "."], stdout=subprocess.PIPE) as archive:
+        shutil.rmtree(root / part)
+    with subprocess.Popen(["tar", "--directory", str(root), "--create", "."], stdout=subprocess.PIPE) as archive:
         subprocess.run(
             [engine.client, "import", "-", engine.base],
             stdin=archive.stdout,
@@ -257,4 +259,15 @@ def _import_base(engine: Engine, folder: Path) -> None:
             capture_output=True,
             timeout=300,
         )
-    shutil.rmtree(folder)
+    shutil.rmtree(root)
+
+
+def _bootstrap(codename: str, folder: Path) -> Path:
+    """Debian in a new folder below ``folder``: debootstrap does not go on where an earlier try stopped."""
+    root = folder / uuid.uuid4().hex
+    packages = "python3,python3-venv,ca-certificates"
+    arguments = ["debootstrap", "--variant=minbase", f"--include={packages}", codename, str(root)]
+    made = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=900)
+    if made.returncode:
+        raise AssertionError(f"debootstrap failed:\n{made.stdout[-3000:]}{made.stderr[-1000:]}")
+    return root

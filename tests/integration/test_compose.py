@@ -92,8 +92,7 @@ def broker_image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> st
 
 def _build(engine: Engine, dockerfile: str, folder: Path, *, tag: str) -> str:
     (folder / "Dockerfile").write_text(dockerfile)
-    options = ("--network", "host", "--build-arg", f"BASE_IMAGE={engine.base}", "--tag", tag)
-    engine.run("build", *options, str(folder), timeout_s=300)
+    engine.build_by("--network", "host", "--build-arg", f"BASE_IMAGE={engine.base}", "--tag", tag, str(folder))
     return tag
 
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import pytest
 
 
-def watchdogs() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "watchdog"]
+def watchdogs() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "watchdog"}
 
 
 async def test_a_blocked_loop_is_noticed_and_told_where(caplog: pytest.LogCaptureFixture) -> None:
@@ -35,30 +35,28 @@ async def test_a_log_that_hangs_as_well_does_not_hold_up_the_end(monkeypatch: py
     class Stuck(logging.Handler):
         def emit(self, _: logging.LogRecord) -> None:
             writing.set()
-            written.wait(20)
+            written.wait(60)
 
     handler = Stuck(level=logging.CRITICAL)
     logging.getLogger("tierwise.service").addHandler(handler)
     try:
         with watchdog(0.05, end=ended.set):
             assert ended.wait(20)
-            assert writing.is_set()
-            assert not written.is_set()
+            assert writing.wait(20)
     finally:
         written.set()
         logging.getLogger("tierwise.service").removeHandler(handler)
 
 
 async def test_it_ends_with_its_block() -> None:
-    before = len(watchdogs())
+    before = watchdogs()
     with watchdog(600):
-        assert len(watchdogs()) == before + 1
-        (watch,) = watchdogs()[before:]
+        (watch,) = watchdogs() - before
     await asyncio.to_thread(watch.join, 20)
     assert not watch.is_alive()
 
 
 async def test_zero_watches_nothing() -> None:
-    before = len(watchdogs())
+    before = watchdogs()
     with watchdog(0):
-        assert len(watchdogs()) == before
+        assert watchdogs() <= before
