@@ -48,6 +48,20 @@ def test_an_interrupted_writing_leaves_no_password_behind(tmp_path: Path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_system_without_hard_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError("no hard links here")
+
+    monkeypatch.setattr(os, "link", refused)
+    file = tmp_path / "password"
+    keep_or_make(file)
+    first = file.read_text()
+    keep_or_make(file)
+    assert file.read_text() == first
+    assert len(first.strip()) == 32
+    assert list(tmp_path.iterdir()) == [file]
+
+
 def test_who_renders_at_the_same_time_gets_the_same_password(tmp_path: Path) -> None:
     file = tmp_path / "password"
     seen: list[str] = []

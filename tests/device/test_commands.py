@@ -161,6 +161,18 @@ async def test_bridge_serves_until_it_is_told_to_stop(folder: Path, broker: Priv
         await until(lambda: client.of_topic(status) == [b"online", b"stopped"])
 
 
+async def test_bridge_that_is_stopped_before_its_last_sample_says_so(
+    folder: Path, broker: PrivateBroker, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((2000, 1200)))
+    command = ["bridge", folder, "--mqtt", f"{broker.host}:{broker.port}", "--device-id", "m1"]
+    command += ["--input", tmp_path / "x.npy"]
+    async with child_process([*DEVICE, *map(str, command)]) as child:
+        await child.wait_line("[0.0", timeout_s=60)
+        child.terminate()
+        assert await child.wait() == 143
+
+
 def strict_broker(folder: Path, port: int) -> Path:
     """Configuration of a broker on ``port`` that asks for the password of ann, over TLS with ``folder/ca.pem``."""
     need(program="mosquitto")

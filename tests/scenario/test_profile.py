@@ -47,6 +47,22 @@ def test_what_is_stated_counts(folder: Path) -> None:
     assert (edge.accuracy, edge.size, edge.energy, edge.source) == (0.5, 1, 1.0, "mine")
 
 
+@pytest.mark.parametrize(
+    ("section", "source"),
+    [
+        ("energy: 5mJ, accuracy: 0.5", "energy, accuracy: stated in the scenario; else measured in a test"),
+        ("service: 5ms, source: a data sheet", "service: a data sheet; else measured in a test"),
+        ("source: a data sheet", "measured in a test"),
+    ],
+)
+def test_what_is_stated_beside_a_profile_is_not_said_to_be_measured(folder: Path, section: str, source: str) -> None:
+    text = MINIMAL.replace("edge: {accuracy: 0.95, source: test}", f"edge: {{profile: profile.yaml, {section}}}")
+    (folder / "scenario.yaml").write_text(text)
+    edge = load_scenario(folder / "scenario.yaml").models["anomaly"].edge
+    assert edge is not None
+    assert edge.source == source
+
+
 def test_a_source_is_needed_without_a_profile_only(folder: Path) -> None:
     with pytest.raises(ScenarioError, match=r"models\.anomaly\.edge\.source: is missing"):
         scenario(folder, **{EDGE: "{service: 1ms}"})

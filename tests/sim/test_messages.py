@@ -122,6 +122,9 @@ def closed_connection(folder: Path) -> object:
             thread.join()
 
 
+BOARD = "{name: m4, core: M4, instructions: 1, flash_bytes: 1, ram_bytes: 1}"
+
+
 def profiled(old: str = "", new: str = "", **changes: str) -> Trigger:
     """A checked scenario whose edge has a profile with other text."""
     assert old in PROFILE
@@ -303,6 +306,10 @@ TABLE: list[tuple[str, Trigger]] = [
     ("the batch sizes must be 1 and then larger and larger, not 2, 4", profiled("batch: 1", "batch: 2")),
     ("models.anomaly.edge.profile: cannot read the profile ", profiled(models__anomaly__edge="{profile: none.yaml}")),
     ("mean_us is 7, but the mean of times_us is 2000", profiled("mean_us: 2000", "mean_us: 7")),
+    (
+        "p.yaml is modelled for the board m4: it belongs to `device`",
+        profiled("model: anomaly\n", f"model: anomaly\nboard: {BOARD}\n"),
+    ),
     ("cannot read the profile /dev/zero: not a regular file", profiled(models__anomaly__edge="{profile: /dev/zero}")),
     (
         "nodes.gateway.batch.max_size: models.anomaly.edge.profile was measured for batches of at most 4",

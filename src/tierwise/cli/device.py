@@ -214,25 +214,37 @@ def bridge(
         max_payload_bytes=settings.max_payload_bytes,
     )
     connection = dataclasses.replace(connection, fail_fast=True)
-    _until_told_to_stop(
+    told = _until_told_to_stop(
         run_bridge(folder, connection, settings, samples, as_sensor=role == "sensor", on_line=click.echo)
     )
+    if told is not None and serve_topic is None:  # samples are left; who serves has no end of its own
+        raise SystemExit(128 + told)
 
 
-def _until_told_to_stop(work: Coroutine[Any, Any, None]) -> None:
-    """Runs ``work``; SIGTERM and Ctrl-C end it in order, like a service."""
+def _until_told_to_stop(work: Coroutine[Any, Any, None]) -> int | None:
+    """Runs ``work``; SIGTERM and Ctrl-C end it in order, like a service. Returns the signal that did."""
     import asyncio  # noqa: PLC0415 -- heavy imports belong to the command
-    import contextlib  # noqa: PLC0415
     import signal  # noqa: PLC0415
+
+    told: list[int] = []
 
     async def run() -> None:
         task = asyncio.ensure_future(work)
+
+        def stop(number: int) -> None:
+            told.append(number)
+            task.cancel()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        with contextlib.suppress(asyncio.CancelledError):
+            asyncio.get_running_loop().add_signal_handler(number, stop, number)
+        try:
             await task
+        except asyncio.CancelledError:
+            if not told:
+                raise
 
     asyncio.run(run())
+    return told[0] if told else None
 
 
 def _answer_line(running: FirmwareRuntime | InterpretedRuntime, line: str) -> None:

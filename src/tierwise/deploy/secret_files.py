@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import tempfile
@@ -23,7 +22,19 @@ def keep_or_make(file: Path, *, form: str = "{password}\n", mode: int = 0o600) -
         with os.fdopen(descriptor, "w", encoding="utf-8") as output:
             os.fchmod(output.fileno(), mode)
             output.write(form.format(password=secrets.token_urlsafe(24)))
-        with contextlib.suppress(FileExistsError):  # somebody else renders at the same time: one password for both
-            os.link(beside, file)
+            output.flush()
+            os.fsync(output.fileno())
+        _place(Path(beside), file)
     finally:
-        Path(beside).unlink()
+        Path(beside).unlink(missing_ok=True)
+
+
+def _place(beside: Path, file: Path) -> None:
+    """Gives the written file its name, unless somebody who renders at the same time has: one password for both."""
+    try:
+        os.link(beside, file)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links, such as exFAT
+        if not file.exists():
+            beside.rename(file)

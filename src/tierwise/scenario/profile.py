@@ -162,9 +162,15 @@ def with_profiles(scenario: Scenario, document: Document) -> Scenario:
                 problems.append(document.problem(("models", name, tier, "profile"), what))
                 continue
             try:
-                tiers[tier] = _completed(artifact, load_profile(artifact.profile))
+                profile = load_profile(artifact.profile)
             except ScenarioError as error:
                 problems += error.problems
+                continue
+            if profile.board is not None and tier != "device":
+                what = f"{artifact.profile} is modelled for the board {profile.board.name}: it belongs to `device`"
+                problems.append(document.problem(("models", name, tier, "profile"), what))
+                continue
+            tiers[tier] = _completed(artifact, profile)
         models[name] = model.model_copy(update=tiers)
     if problems:
         raise ScenarioError(list(dict.fromkeys(problems)))
@@ -190,6 +196,8 @@ def _completed(artifact: Artifact, profile: Profile) -> Artifact:
         "accuracy": profile.accuracy,
     }
     given = {name: value for name, value in known.items() if value is not None and getattr(artifact, name) is None}
-    if artifact.source == FROM_PROFILE:
-        given["source"] = profile.source
-    return artifact.model_copy(update=given)
+    stated = ", ".join(name for name in (*known, "confidence") if name in artifact.model_fields_set)
+    own = "stated in the scenario" if artifact.source == FROM_PROFILE else artifact.source
+    if given:
+        own = f"{stated}: {own}; else {profile.source}" if stated else profile.source
+    return artifact.model_copy(update=given | {"source": own})
