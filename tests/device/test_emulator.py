@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.components import need
+from tests.waiting import until
 from tierwise.core.errors import ConfigurationError, InvalidInputError
 from tierwise.device.emulator import Emulator
 from tierwise.device.frames import Frame, FrameType, encode
@@ -177,3 +178,17 @@ def _gone(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except OSError:
         return True
+
+
+async def test_a_host_build_that_is_stopped_ends_also_where_its_end_is_cancelled(built: Built) -> None:
+    device = Emulator(built("anomaly", host=True)[0])
+    await device.start()
+    pid = device.process_id
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)  # so it does not end with its input
+    ending = asyncio.create_task(device.stop())
+    await until(lambda: device.process_id is None)
+    ending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    await until(lambda: not Path(f"/proc/{pid}").exists())

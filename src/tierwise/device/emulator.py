@@ -133,17 +133,20 @@ class Emulator:
         self._process = self._writer = self._link = None
         ends_with_input = machine_of(self.build) is None  # a host build does, QEMU does not
         if process is not None and not ends_with_input:
-            _kill(process)  # before anything is waited for: who is cancelled meanwhile must not leave it behind
-        if writer is not None:
-            writer.close()
-            with contextlib.suppress(OSError):  # the other end may be gone already
-                await writer.wait_closed()
-        if process is None:
-            return ""
-        said = asyncio.ensure_future(process.communicate())
-        if ends_with_input:
-            await asyncio.wait((said,), timeout=_END_S)
-            if not said.done():
+            _kill(process)
+        said = None
+        try:
+            if writer is not None:
+                writer.close()
+                with contextlib.suppress(OSError):  # the other end may be gone already
+                    await writer.wait_closed()
+            if process is None:
+                return ""
+            said = asyncio.ensure_future(process.communicate())
+            if ends_with_input:
+                await asyncio.wait((said,), timeout=_END_S)
+        finally:  # who is cancelled meanwhile must not leave it behind
+            if process is not None and (said is None or not said.done()):
                 _kill(process)
         try:
             _, text = await asyncio.wait_for(said, _END_S)
