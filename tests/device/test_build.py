@@ -237,7 +237,9 @@ def test_a_compiler_ends_with_the_build_that_is_killed(
     with subprocess.Popen(command) as run:
         asyncio.run(until((tmp_path / "pid").exists, timeout_s=60))
         run.kill()
-    asyncio.run(until(lambda: not is_running(int((tmp_path / "pid").read_text()))))
+    compiling = int((tmp_path / "pid").read_text())
+    asyncio.run(until(lambda: not is_running(compiling)))
+    assert not (tmp_path / "out" / "build.json").exists()
 
 
 def is_running(process: int) -> bool:

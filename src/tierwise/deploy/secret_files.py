@@ -33,8 +33,6 @@ def _place(beside: Path, file: Path) -> None:
     """Gives the written file its name, unless somebody who renders at the same time has: one password for both."""
     try:
         os.link(beside, file)
-    except FileExistsError:
-        pass
     except OSError:  # a file system without hard links, such as exFAT
         if not file.exists():
             beside.rename(file)
