@@ -56,8 +56,10 @@ async def test_two_replicas_share_the_requests_and_answer_each_once(
 
 
 def test_a_second_replica_adds_throughput() -> None:
-    """The benchmark also fails, with a traceback, where an answer is lost or doubled. What else the machine does may take
-    the second core away: one of several runs has to show it."""
+    """The benchmark also fails, with a traceback, where an answer is lost or doubled.
+
+    What else the machine does may take the second core away: one of several runs has to show it.
+    """
     need(package="onnx")
     if (os.cpu_count() or 1) < 2:
         missing("a second core")
